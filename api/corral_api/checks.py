@@ -1,0 +1,55 @@
+"""What `/api/generate` and `/api/chat` refuse before anything is loaded."""
+
+from typing import Final
+
+from corral_api.errors import RefusalError
+from corral_kernel.errors import InvalidRequestError, MissingCapabilityError, UnsupportedError
+from corral_kernel.gotext import quote
+from corral_kernel.models import Model
+
+MAX_TOP_LOGPROBS: Final = 20
+
+
+def check_top_logprobs(wanted: int) -> None:
+    """Refuse more alternatives beside a token than the API knows.
+
+    Raises:
+        InvalidRequestError: If `wanted` is not from 0 to 20.
+    """
+    if not 0 <= wanted <= MAX_TOP_LOGPROBS:
+        raise InvalidRequestError(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+
+
+def check_capabilities(
+    model: Model, sent: str, has: tuple[str, ...], *, think: bool | str | None, more: str
+) -> None:
+    """Refuse what the model, or this release with it, cannot do.
+
+    Args:
+        model: In question.
+        sent: Its name as the client wrote it.
+        has: Its capabilities.
+        think: As the request has it.
+        more: A capability that the request needs beside `completion`; empty: none.
+
+    Raises:
+        RefusalError: If it is to think and cannot.
+        MissingCapabilityError: If it lacks what else is needed.
+    """
+    if think and "thinking" not in has:
+        raise RefusalError(400, f"{quote(sent)} does not support thinking")
+    needed = ("completion", more) if more else ("completion",)
+    if missing := tuple(name for name in needed if name not in has):
+        raise MissingCapabilityError(model.name.full, missing)
+
+
+def refuse_images(sent: str) -> None:
+    """Refuse pictures and sounds: no model takes them yet.
+
+    Raises:
+        UnsupportedError: Always.
+    """
+    raise UnsupportedError(
+        f"{quote(sent)} does not support images: this release takes text alone, "
+        "leave 'images' out of the request"
+    )

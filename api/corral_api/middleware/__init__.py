@@ -1,0 +1,1 @@
+"""Plain ASGI layers in front of the application."""

@@ -1,0 +1,1 @@
+"""What travels over HTTP: requests decoded and answers encoded as Ollama's clients expect."""

@@ -1,0 +1,225 @@
+"""The HTTP client: one request a call, streams line by line, every failure a clear error."""
+
+import os
+import platform
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+import msgspec
+
+from corral_cli import wire
+from corral_cli.errors import BrokenAnswerError, ServerError, UnreachableError
+from corral_kernel import __version__
+from corral_kernel.environment import HostAddress, connect_url, is_local, parse_host, variable
+
+T = TypeVar("T")
+L = TypeVar("L", bound=wire.Line)
+
+MAX_LINE_BYTES: Final = 8 * 1024 * 1024
+MAX_BODY_BYTES: Final = 512 * 1024 * 1024
+NOT_FOUND: Final = 404
+_FIRST_ERROR: Final = 400
+_NDJSON: Final = "application/x-ndjson"
+_BREAKS: Final = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
+
+
+def connect(environ: Mapping[str, str] = os.environ) -> "Client":
+    """Find the server that the environment names; on loopback, start one where none answers.
+
+    Raises:
+        UnreachableError: If there is no server, and there cannot be one.
+    """
+    host = parse_host(variable(environ, "HOST"))
+    client = Client(host)
+    if client.answers():
+        return client
+    if host.scheme != "http" or host.path or not is_local(host):
+        raise UnreachableError
+    from corral_cli.background import start_server
+
+    start_server(environ, client.answers)
+    return client
+
+
+class Client:
+    """Requests to one server."""
+
+    def __init__(self, host: HostAddress) -> None:
+        self.url = connect_url(host)
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                # Loading a model may take minutes, in which nothing is sent.
+                timeout=httpx.Timeout(None, connect=30.0),
+                trust_env=not is_local(host),  # proxies are for other machines
+                headers={"User-Agent": f"corral/{__version__} ({platform.machine()} {os.name})"},
+            )
+        except httpx.InvalidURL as error:
+            raise UnreachableError(f"{self.url!r} is no address of a server: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def answers(self) -> bool:
+        """Tell whether a server answers at all, whatever it says.
+
+        Raises:
+            UnreachableError: If something is there that speaks no HTTP, or says nothing.
+        """
+        try:
+            self._http.head("/", timeout=30.0)
+        except httpx.ConnectError:
+            return False
+        except httpx.ConnectTimeout:
+            raise UnreachableError(f"no answer from {self.url}") from None
+        except httpx.TimeoutException:
+            raise UnreachableError(
+                f"what listens at {self.url} does not answer; is it a corral server?"
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UnreachableError(f"no corral server at {self.url}: {error}") from None
+        return True
+
+    def get(self, path: str, kind: type[T]) -> T:
+        """Ask for a JSON document.
+
+        Raises:
+            ServerError: If the server reports an error.
+            BrokenAnswerError: If the answer is cut off, or not what it should be.
+        """
+        return _decode(self._request("GET", path), kind)
+
+    def post(self, path: str, body: Mapping[str, Any], kind: type[T]) -> T:
+        """Send a JSON document and read one back; raises what `get` raises."""
+        return _decode(self._request("POST", path, body), kind)
+
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        """Send a JSON document where the answer is empty; raises what `get` raises."""
+        self._request(method, path, body)
+
+    def has_blob(self, digest: str) -> bool:
+        """Ask whether the server holds a blob already."""
+        try:
+            self._request("HEAD", f"/api/blobs/{digest}")
+        except ServerError as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def upload(self, digest: str, size_bytes: int, pieces: Iterator[bytes]) -> None:
+        """Send a blob, piece by piece as `pieces` gives them; raises what `get` raises."""
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size_bytes),
+        }
+        self._read("POST", f"/api/blobs/{digest}", content=pieces, headers=headers)
+
+    def stream(self, path: str, body: Mapping[str, Any], kind: type[L]) -> Generator[L]:
+        """Send a JSON document and give the lines of the answer as they come.
+
+        Closing the iterator closes the connection, by which the server stops its work.
+
+        Raises:
+            ServerError: For an error status (the message then begins with it), or for an error
+                line in the middle.
+            BrokenAnswerError: For an answer that is cut off, or holds what is no such line.
+        """
+        decoder = msgspec.json.Decoder(kind)
+        headers = {"Content-Type": "application/json", "Accept": _NDJSON}
+        with self._open("POST", path, msgspec.json.encode(body), headers) as response:
+            if response.status_code >= _FIRST_ERROR:
+                text = _error_text(_limited(response))
+                status = f"{response.status_code} {response.reason_phrase}"
+                raise ServerError(f"{status}: {text}" if text else status, response.status_code)
+            for line in _lines(response):
+                try:
+                    decoded = decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    raise BrokenAnswerError(f"unreadable line from the server: {error}") from None
+                if decoded.error:
+                    raise ServerError(str(decoded.error))
+                yield decoded
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        content = None if body is None else msgspec.json.encode(body)
+        return self._read(method, path, content=content, headers=headers)
+
+    def _read(
+        self,
+        method: str,
+        path: str,
+        content: bytes | Iterator[bytes] | None,
+        headers: Mapping[str, str],
+    ) -> bytes:
+        with self._open(method, path, content, headers) as response:
+            answer = _limited(response)
+        if response.status_code >= _FIRST_ERROR:
+            raise ServerError(_error_text(answer), response.status_code)
+        return answer
+
+    @contextmanager
+    def _open(
+        self,
+        method: str,
+        path: str,
+        content: bytes | Iterator[bytes] | None,
+        headers: Mapping[str, str],
+    ) -> Iterator[httpx.Response]:
+        try:
+            with self._http.stream(method, path, content=content, headers=headers) as response:
+                yield response
+        except httpx.ConnectError:
+            raise UnreachableError from None
+        except _BREAKS as error:
+            raise BrokenAnswerError(
+                f"the server at {self.url} closed the connection in the middle ({error}); "
+                "its log may tell why"
+            ) from None
+        except httpx.HTTPError as error:
+            raise BrokenAnswerError(f"no answer from {self.url}: {error}") from None
+
+
+def _limited(response: httpx.Response) -> bytes:
+    answer = bytearray()
+    for piece in response.iter_bytes():
+        answer += piece
+        if len(answer) > MAX_BODY_BYTES:
+            raise BrokenAnswerError(f"the server's answer is over {MAX_BODY_BYTES} bytes long")
+    return bytes(answer)
+
+
+def _lines(response: httpx.Response) -> Iterator[bytes]:
+    waiting = bytearray()
+    for piece in response.iter_bytes():
+        waiting += piece
+        *whole, rest = waiting.split(b"\n")
+        for line in whole:
+            yield bytes(line)
+        waiting = bytearray(rest)
+        if len(waiting) > MAX_LINE_BYTES:
+            raise BrokenAnswerError(f"the server sent a line of over {MAX_LINE_BYTES} bytes")
+    if waiting:
+        yield bytes(waiting)
+
+
+def _decode(answer: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.MsgspecError as error:
+        raise BrokenAnswerError(f"unreadable answer from the server: {error}") from None
+
+
+def _error_text(answer: bytes) -> str:
+    """Take the `error` out of a body, or the body itself where there is none."""
+    try:
+        found = msgspec.json.decode(answer, type=wire.Line).error
+    except msgspec.MsgspecError:
+        found = None
+    return str(found) if found else answer.decode("utf-8", "replace").strip()[:4096]

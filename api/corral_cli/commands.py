@@ -1,0 +1,203 @@
+"""The commands there are: their flags, how many arguments they take, and who answers them."""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from corral_cli.errors import UsageError
+from corral_cli.parser import Flag
+
+ArgumentCheck = Callable[[tuple[str, ...]], None]
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """One command. The handler, `module:function`, is imported only when it is called."""
+
+    name: str
+    usage: str
+    help: str
+    handler: str
+    aliases: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    check: ArgumentCheck
+    variables: tuple[str, ...] = ("HOST",)  # of the environment, that its help explains
+    hidden: bool = False
+
+
+def exactly(number: int) -> ArgumentCheck:
+    """Make a check for a number of arguments."""
+
+    def check(args: tuple[str, ...]) -> None:
+        if len(args) != number:
+            raise UsageError(f"accepts {number} arg(s), received {len(args)}")
+
+    return check
+
+
+def at_least(number: int) -> ArgumentCheck:
+    """Make a check for a lowest number of arguments."""
+
+    def check(args: tuple[str, ...]) -> None:
+        if len(args) < number:
+            raise UsageError(f"requires at least {number} arg(s), only received {len(args)}")
+
+    return check
+
+
+def at_most(number: int) -> ArgumentCheck:
+    """Make a check for a highest number of arguments."""
+
+    def check(args: tuple[str, ...]) -> None:
+        if len(args) > number:
+            raise UsageError(f"accepts at most {number} arg(s), received {len(args)}")
+
+    return check
+
+
+_SERVER_VARIABLES: Final = (
+    "HOST",
+    "MODELS",
+    "HOME",
+    "CONTEXT_LENGTH",
+    "KEEP_ALIVE",
+    "LOAD_TIMEOUT",
+    "STEP_TIMEOUT",
+    "STALL_TIMEOUT",
+    "MAX_LOADED_MODELS",
+    "NUM_PARALLEL",
+    "MAX_QUEUE",
+    "MEMORY_BUDGET",
+    "FLASH_ATTENTION",
+    "KV_CACHE_TYPE",
+    "GPU_OVERHEAD",
+    "SCHED_SPREAD",
+    "NOPRUNE",
+    "NO_CLOUD",
+    "ORIGINS",
+    "PLUGINS",
+    "DISABLE_PLUGINS",
+    "DEBUG",
+)
+
+_SHOW_SECTIONS: Final = tuple(
+    Flag(name, f"show the {name} of a model")
+    for name in ("license", "modelfile", "parameters", "template", "system")
+)
+
+COMMANDS: Final = (
+    Command(
+        name="serve",
+        aliases=("start",),
+        usage="serve",
+        help="Start the server",
+        handler="corral_cli.serve:serve",
+        check=exactly(0),
+        variables=_SERVER_VARIABLES,
+    ),
+    Command(
+        name="create",
+        usage="create MODEL",
+        help="Create a model from a Modelfile",
+        handler="corral_cli.create:create",
+        check=exactly(1),
+        flags=(
+            Flag("file", 'the Modelfile (default "Modelfile")', kind="string", short="f"),
+            Flag("quantize", "quantize to this type, such as q4_K_M", kind="string", short="q"),
+            Flag("draft-quantize", "quantize the draft model to this type", kind="string"),
+            Flag("experimental", "import safetensors without the server"),
+        ),
+    ),
+    Command(
+        name="show",
+        usage="show MODEL",
+        help="Show information about a model",
+        handler="corral_cli.show:show",
+        check=exactly(1),
+        flags=(*_SHOW_SECTIONS, Flag("verbose", "show metadata and tensors too", short="v")),
+    ),
+    Command(
+        name="run",
+        usage="run MODEL [PROMPT...]",
+        help="Run a model",
+        handler="corral_cli.run:run",
+        check=at_least(1),
+        variables=("HOST", "HOME", "EDITOR", "NOHISTORY"),
+        flags=(
+            Flag("keepalive", "how long the model stays loaded, such as 5m", kind="string"),
+            Flag("verbose", "show timings of the answer"),
+            Flag("nowordwrap", "leave long lines as they are"),
+            Flag("format", 'form of the answer: "json" or a JSON schema', kind="string"),
+            Flag(
+                "think",
+                "think first: true, false, high, medium, low or max",
+                kind="string",
+                bare="true",
+            ),
+            Flag("hidethinking", "do not show what the model thinks"),
+            Flag("truncate", "embedding models: cut inputs that are too long (default true)"),
+            Flag("dimensions", "embedding models: length of the vector", kind="int"),
+        ),
+    ),
+    Command(
+        name="stop",
+        usage="stop MODEL",
+        help="Unload a running model",
+        handler="corral_cli.manage:stop",
+        check=exactly(1),
+    ),
+    Command(
+        name="list",
+        aliases=("ls",),
+        usage="list [PREFIX]",
+        help="List models",
+        handler="corral_cli.listing:list_models",
+        check=at_most(1),
+    ),
+    Command(
+        name="ps",
+        usage="ps [PREFIX]",
+        help="List running models",
+        handler="corral_cli.listing:list_running",
+        check=at_most(1),
+    ),
+    Command(
+        name="cp",
+        usage="cp SOURCE DESTINATION",
+        help="Copy a model",
+        handler="corral_cli.manage:copy",
+        check=exactly(2),
+    ),
+    Command(
+        name="rm",
+        usage="rm MODEL...",
+        help="Remove models",
+        handler="corral_cli.manage:remove",
+        check=at_least(1),
+    ),
+    Command(
+        name="plugins",
+        usage="plugins",
+        help="List plugins, what they provide and what keeps them from it",
+        handler="corral_cli.plugins:plugins",
+        check=exactly(0),
+        flags=(Flag("json", "print what the server answers"),),
+    ),
+    *(
+        Command(
+            name=name,
+            usage=f"{name} ...",
+            help="Not in this release",
+            handler="corral_cli.manage:not_in_this_release",
+            check=at_least(0),
+            flags=(Flag("insecure", "use an insecure registry"),),
+            hidden=True,
+        )
+        for name in ("pull", "push", "signin", "signout", "login", "logout", "launch")
+    ),
+)
+
+
+def find(name: str) -> Command | None:
+    """Look up a command by its name or an alias."""
+    return next((c for c in COMMANDS if name == c.name or name in c.aliases), None)

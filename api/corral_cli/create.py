@@ -1,0 +1,102 @@
+"""`corral create`: reads a Modelfile here, sends its files and what it says to the server."""
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from corral_cli import wire
+from corral_cli.client import Client, connect
+from corral_cli.errors import CommandError
+from corral_cli.modelfiles import Files, gather
+from corral_cli.parser import Call
+from corral_cli.progress import Bar, Progress
+from corral_cli.upload import send_file
+from corral_kernel.errors import InvalidNameError
+from corral_kernel.modelfile import MAX_BYTES, Modelfile, parse
+from corral_kernel.names import ModelName
+
+_LATER: Final = {
+    "quantize": "quantizing",
+    "draft-quantize": "quantizing",
+    "experimental": "importing safetensors",
+}
+
+
+def create(call: Call) -> None:
+    """Make a model of a Modelfile.
+
+    Raises:
+        CommandError: If the Modelfile or a file that it names cannot be read, or needs what this
+            release cannot do.
+    """
+    name = call.args[0]
+    try:
+        ModelName.parse(name)
+    except InvalidNameError:
+        raise CommandError(f"invalid model name: {name}") from None
+    for flag, what in _LATER.items():
+        if flag in call.flags:
+            raise CommandError(f"--{flag}: {what} is not part of this release of corral")
+    modelfile, folder = _read(call.text("file"))
+    for parameter in modelfile.deprecated:
+        sys.stdout.write(f"warning: parameter {parameter} is deprecated\n")
+    files = gather(modelfile, folder)
+    body = {"model": name, **_fields(modelfile), "stream": True}
+    if files.source:
+        body["from"] = files.source
+    with connect() as client, Progress() as progress:
+        _send(client, body, files, progress)
+
+
+def _read(given: str | None) -> tuple[Modelfile, Path]:
+    """Read the Modelfile; gives the folder too that its paths are relative to.
+
+    Without a Modelfile and without being told of one, the model file of this folder is meant.
+    """
+    path = Path(given or "Modelfile")
+    if given is None and not path.exists():
+        return parse("FROM ."), Path.cwd()
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise CommandError(f"open {path}: {reason}") from None
+    return parse(data), path.absolute().parent
+
+
+def _fields(modelfile: Modelfile) -> dict[str, Any]:
+    for name, value in modelfile.parameters.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CommandError(f"PARAMETER {name}: {value} cannot be sent, JSON has no such number")
+    fields = {
+        "template": modelfile.template,
+        "system": modelfile.system,
+        "license": list(modelfile.licenses),
+        "parameters": dict(modelfile.parameters),
+        "messages": [{"role": m.role, "content": m.content} for m in modelfile.messages],
+        "renderer": modelfile.renderer,
+        "parser": modelfile.parser,
+        "requires": modelfile.requires,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _send(client: Client, body: dict[str, Any], files: Files, progress: Progress) -> None:
+    for field, paths in (("files", files.weights), ("adapters", files.adapters)):
+        if paths:
+            body[field] = {path.name: send_file(client, path, progress) for path in paths}
+    bars: dict[str, Bar] = {}
+    done = False
+    for line in client.stream("/api/create", body, wire.Progress):
+        done = done or line.status == "success"
+        if line.digest and line.total:
+            if line.digest not in bars:
+                bars[line.digest] = progress.bar(line.status, line.total)
+            bars[line.digest].advance(line.completed)
+        elif line.status:
+            progress.step(line.status)
+    if not done:
+        raise CommandError("the server ended its answer without reporting success")

@@ -1,0 +1,175 @@
+"""What goes on while something takes long: spinners and bars on standard error.
+
+On a terminal the lines are drawn again ten times a second. Elsewhere each step is one plain line,
+printed once, so that logs stay readable.
+"""
+
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Final, Protocol, Self, TextIO
+
+from corral_cli import human
+from corral_cli.terminal import cell_width, harmless
+from corral_kernel.durations import SECOND, format_duration
+
+_FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_FRAME_S: Final = 0.1
+_SAMPLES: Final = 10
+_WIDEST_BAR: Final = 60
+_DONE: Final = 100
+# A terminal that knows them shows a redraw in one piece.
+_BEGIN: Final = "\x1b[?2026h\x1b[?25l"
+_END: Final = "\x1b[?25h\x1b[?2026l"
+
+
+class _Item(Protocol):
+    def draw(self, width: int, frame: str) -> str: ...
+
+
+class Spinner:
+    """A step of unknown length; its glyph goes when it is finished."""
+
+    def __init__(self, text: str) -> None:
+        self.text = harmless(text)
+        self.finished = False
+
+    def draw(self, width: int, frame: str) -> str:
+        """Give the line as it is now."""
+        return self.text[: width - 3] + (" " if self.finished else f" {frame} ")
+
+
+class Bar:
+    """A step of known length, in bytes."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label = harmless(label)
+        self._total = total
+        self._completed = 0
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
+
+    def advance(self, completed: int, now: float | None = None) -> None:
+        """Note that so many bytes are done."""
+        moment = time.monotonic() if now is None else now
+        if not self._samples or moment - self._samples[-1][0] >= _FRAME_S:
+            self._samples.append((moment, completed))
+        self._completed = min(completed, self._total)
+
+    def draw(self, width: int, frame: str) -> str:
+        """Give the line as it is now; `frame` is for spinners."""
+        del frame
+        percent = self._completed * _DONE // self._total if self._total else _DONE
+        head = f"{self._label}: {percent:3d}% "
+        tail = f" {self._numbers(finished=percent == _DONE)}"
+        room = min(_WIDEST_BAR, width - cell_width(head) - cell_width(tail) - 3)
+        if room <= 0:
+            return (head + tail)[: width - 1]
+        filled = room * percent // _DONE
+        return f"{head}▕{'█' * filled}{' ' * (room - filled)}▏{tail}"
+
+    def _numbers(self, *, finished: bool) -> str:
+        if finished:
+            return human.size(self._total)
+        amounts = f"{human.size(self._completed)}/{human.size(self._total)}"
+        rate = self._rate()
+        if rate <= 0:
+            return amounts
+        left = format_duration(int((self._total - self._completed) / rate) * SECOND)
+        return f"{amounts}   {human.size(int(rate))}/s   {left}"
+
+    def _rate(self) -> float:
+        if len(self._samples) < 2:  # noqa: PLR2004 - a rate needs two points
+            return 0.0
+        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+class Progress:
+    """The steps of one command, newest last; a context manager that leaves the cursor behind them.
+
+    With `fleeting`, nothing of it stays to be read: for waiting that ends in an answer.
+    """
+
+    def __init__(self, out: TextIO | None = None, *, fleeting: bool = False) -> None:
+        self._out = out or sys.stderr
+        self._tty = self._out.isatty()
+        self._fleeting = fleeting
+        self._items: list[_Item] = []
+        self._drawn = 0
+        self._frame = 0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._tty:
+            self._thread = threading.Thread(target=self._redraw, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Draw the last state (or wipe it away), once; further calls do nothing."""
+        if self._thread is None:
+            return
+        self._stopped.set()
+        self._thread.join()
+        self._thread = None
+        self._finish_step()
+        if self._fleeting:
+            self._items = []
+        self._draw()
+        if self._items:
+            self._out.write("\n")
+            self._out.flush()
+
+    def step(self, text: str) -> Spinner:
+        """Begin the next step; the one before is finished by it."""
+        spinner = Spinner(text)
+        self._begin(spinner, text)
+        return spinner
+
+    def bar(self, label: str, total: int) -> Bar:
+        """Begin the next step, one of `total` bytes."""
+        bar = Bar(label, total)
+        self._begin(bar, label)
+        return bar
+
+    def _begin(self, item: _Item, text: str) -> None:
+        with self._lock:
+            self._finish_step()
+            self._items.append(item)
+        if not self._tty and text and not self._fleeting:
+            self._out.write(f"{harmless(text)}\n")
+            self._out.flush()
+
+    def _finish_step(self) -> None:
+        if self._items and isinstance(self._items[-1], Spinner):
+            self._items[-1].finished = True
+
+    def _redraw(self) -> None:
+        while not self._stopped.wait(_FRAME_S):
+            self._frame += 1
+            self._draw()
+
+    def _draw(self) -> None:
+        size = shutil.get_terminal_size()
+        frame = _FRAMES[self._frame % len(_FRAMES)]
+        with self._lock:
+            lines = [item.draw(size.columns, frame) for item in self._items[-size.lines + 1 :]]
+        up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+        body = "\n".join(f"\r{line}\x1b[K" for line in lines)
+        start = f"{_BEGIN}\r{up}\x1b[J" if self._drawn or lines else _BEGIN
+        self._out.write(f"{start}{body}{_END}")
+        self._out.flush()
+        self._drawn = len(lines)

@@ -1,0 +1,92 @@
+"""One answer on its way: from a worker's job to whoever reads it."""
+
+from collections.abc import AsyncIterator
+from typing import Self
+
+from msgspec import Struct
+
+from corral_kernel.errors import WorkerError
+from corral_kernel.frames import Accepted, Done, JobEvent, Text
+from corral_kernel.supervisor import JobStream
+
+
+class Completion:
+    """An async iterator of `Text` and, last, one `Done`; a failure in between is raised.
+
+    `aclose` must be called in any case: it cancels what still runs.
+
+    Args:
+        stream: Of the worker.
+        accepted: Its first event.
+        first: Its second, already there.
+        load_ns: Time until a worker was granted.
+    """
+
+    def __init__(
+        self, stream: JobStream, accepted: Accepted, first: Text | Done, load_ns: int
+    ) -> None:
+        self.accepted = accepted
+        self.load_ns = load_ns
+        self._stream = stream
+        self._first: Text | Done | None = first
+
+    def __aiter__(self) -> AsyncIterator[Text | Done]:
+        return self
+
+    async def __anext__(self) -> Text | Done:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        event = await anext(self._stream)
+        assert isinstance(event, Text | Done), "a job is accepted once and makes no vectors"
+        return event
+
+    async def aclose(self) -> None:
+        """Cancel the job if it still runs; a second time does nothing."""
+        self._stream.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.aclose()
+
+
+class Encoding(Struct, frozen=True, kw_only=True):
+    """Vectors: `count` rows of `dim` float32, little-endian.
+
+    Args:
+        prompt_tokens: Of all texts, special ones counted.
+        load_ns: Time until a worker was granted.
+    """
+
+    count: int
+    dim: int
+    data: bytes
+    prompt_tokens: int
+    load_ns: int
+
+
+async def begin(stream: JobStream, load_ns: int) -> Completion:
+    """Wait until an answer has begun: what fails before that has a status of its own.
+
+    Raises:
+        CorralError: Why it failed. The job is over then, also when the caller is cancelled.
+    """
+    try:
+        accepted = await _next(stream)
+        if not isinstance(accepted, Accepted):
+            raise WorkerError(f"a worker sent {type(accepted).__name__} before it took the job")
+        first = await _next(stream)
+        assert isinstance(first, Text | Done), "a completion is accepted once"
+    except BaseException:
+        stream.cancel()
+        raise
+    return Completion(stream, accepted, first, load_ns)
+
+
+async def _next(stream: JobStream) -> JobEvent:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        raise WorkerError("a worker ended a job without its answer") from None

@@ -1,0 +1,104 @@
+"""Conversations, and how a chat format turns them into a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation.
+
+    Args:
+        role: Usually `system`, `user`, `assistant` or `tool`; not checked.
+        content: The text.
+        thinking: An assistant's thought before it.
+        tool_calls: An assistant's calls, as the API carries them.
+        tool_name: Whose answer a `tool` message is.
+        tool_call_id: Which call it answers.
+    """
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Conversation(Struct, frozen=True, kw_only=True):
+    """What a renderer renders.
+
+    Args:
+        messages: In order.
+        bos: Text of the token that begins a sequence; empty: none.
+        eos: Text of the token that ends one; empty: none.
+        now: Seconds since 1970, for templates that print the date.
+    """
+
+    messages: tuple[Message, ...]
+    bos: str = ""
+    eos: str = ""
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A run of prompt text. `special`: control tokens written in it become those tokens."""
+
+    text: str
+    special: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPart:
+    """An image or a sound in a prompt. `kind` is `image` or `audio`, `data` the file's bytes."""
+
+    kind: str
+    data: bytes
+
+
+Part = TextPart | MediaPart
+
+
+class TemplateInfo(Struct, frozen=True, kw_only=True):
+    """What a template's text tells without running it.
+
+    Args:
+        capabilities: What it makes of the model beyond plain chat; only what works.
+        variables: Names that it reads, lower-cased.
+    """
+
+    capabilities: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+class ChatRenderer:
+    """A template language; named, and chosen by the kernel.
+
+    Attributes:
+        name: `jinja`, …
+    """
+
+    name: str
+
+    def describe(self, template: str) -> TemplateInfo:
+        """Parse a template, never run it. Called in the server; the kernel caches the answer.
+
+        Raises:
+            TemplateError: If it does not parse, or is over the renderer's bounds.
+        """
+        raise NotImplementedError
+
+    def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
+        """Render a conversation to the text from which the model goes on.
+
+        Called on a text thread of a worker, under a deadline that interrupts it.
+
+        Raises:
+            TemplateError: If it does not parse, fails, or is over the renderer's bounds.
+        """
+        raise NotImplementedError

@@ -1,0 +1,216 @@
+"""The error tree. A `code` is stable and crosses processes; nobody matches a message."""
+
+from typing import ClassVar
+
+
+class CorralError(Exception):
+    """Something that a user, a file or another process can cause.
+
+    The message says what was found, what was wanted and what to do. `corral_api` maps the `code`
+    to a status and to each dialect's words; the kernel knows no status codes.
+    """
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidRequestError(CorralError):
+    """A request that can never succeed as it stands."""
+
+    code = "invalid_request"
+
+
+class InvalidNameError(InvalidRequestError):
+    """A text that is no model name."""
+
+    code = "invalid_name"
+
+
+class InvalidDigestError(InvalidRequestError):
+    """A text that is no digest."""
+
+    code = "invalid_digest"
+
+
+class InvalidOptionError(CorralError):
+    """An option of a wrong type or out of its range."""
+
+    code = "invalid_option"
+
+
+class InvalidFormatError(CorralError):
+    """A `format` that no constraint type knows, or that its type refuses."""
+
+    code = "invalid_format"
+
+
+class UnsupportedError(InvalidRequestError):
+    """A request for something that this model, engine or release does not do."""
+
+    code = "unsupported"
+
+
+class MissingCapabilityError(UnsupportedError):
+    """The model lacks capabilities that the request needs."""
+
+    code = "missing_capability"
+
+    def __init__(self, model: str, missing: tuple[str, ...]) -> None:
+        super().__init__(f"{model} does not support " + "\n".join(missing))
+        self.model = model
+        self.missing = missing
+
+
+class PromptTooLongError(InvalidRequestError):
+    """A prompt over the context length where nothing may be cut from it."""
+
+    code = "prompt_too_long"
+
+
+class ModelNotFoundError(CorralError):
+    """No model of that name."""
+
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"model {model!r} not found")
+        self.model = model
+
+
+class BlobNotFoundError(CorralError):
+    """A blob that is not in the store."""
+
+    code = "blob_not_found"
+
+
+class BlobMismatchError(InvalidRequestError):
+    """Bytes whose digest is not the one that was announced."""
+
+    code = "blob_mismatch"
+
+
+class StoreError(CorralError):
+    """The store cannot be read or written: disk full, no permission."""
+
+    code = "store"
+
+
+class InvalidModelError(CorralError):
+    """A model file or directory that is damaged, hostile or of no known kind."""
+
+    code = "invalid_model"
+
+
+class ReadOnlyModelError(InvalidRequestError):
+    """A model that a registry lends in place, and that cannot be removed here."""
+
+    code = "read_only_model"
+
+
+class NoBackendError(CorralError):
+    """No installed backend bids for the model."""
+
+    code = "no_backend"
+
+
+class LoadError(CorralError):
+    """The engine could not load the model."""
+
+    code = "load_failed"
+
+
+class OutOfMemoryError(LoadError):
+    """The model does not fit into the memory that there is."""
+
+    code = "out_of_memory"
+
+
+class LoadTimeoutError(LoadError):
+    """Loading showed no progress for the load timeout."""
+
+    code = "load_timeout"
+
+
+class QueueFullError(CorralError):
+    """More requests wait than the queue holds."""
+
+    code = "queue_full"
+
+
+class ShuttingDownError(CorralError):
+    """The server is going down and takes no new work."""
+
+    code = "shutting_down"
+
+
+class CancelledJobError(CorralError):
+    """The client left, or read nothing for too long."""
+
+    code = "cancelled"
+
+
+class TemplateError(CorralError):
+    """A chat template that does not parse, or that failed while rendering."""
+
+    code = "template"
+
+
+class EngineError(CorralError):
+    """The engine failed this job."""
+
+    code = "engine"
+
+
+class WorkerError(CorralError):
+    """A worker process broke its contract."""
+
+    code = "worker"
+
+
+class WorkerDiedError(WorkerError):
+    """A worker process ended while a request was running."""
+
+    code = "worker_died"
+
+    def __init__(self, model: str, exit_status: int | None, detail: str = "") -> None:
+        what = "was lost" if exit_status is None else f"exited with status {exit_status}"
+        super().__init__(f"worker for {model!r} {what}" + (f": {detail}" if detail else ""))
+        self.exit_status = exit_status
+        self.detail = detail
+
+
+class WorkerHungError(WorkerError):
+    """A worker owed a frame and sent none within its timeout; it was killed."""
+
+    code = "worker_hung"
+
+
+class FrameError(WorkerError):
+    """Bytes on a worker's channel that are no frame, or a frame over the bound."""
+
+    code = "frame"
+
+
+class PluginError(CorralError):
+    """A plugin that cannot be used: it does not import, or breaks the contract."""
+
+    code = "plugin"
+
+
+class RemoteJobError(CorralError):
+    """An error that a worker reported for a job; carries the code of what was raised there."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.remote_code = code
+
+
+class NotGgufError(InvalidModelError):
+    """A file that does not begin as a GGUF file does."""
+
+    code = "not_gguf"
+
+
+class ManifestNotFoundError(CorralError):
+    """No registry that is asked has a manifest for the name."""
+
+    code = "manifest_not_found"

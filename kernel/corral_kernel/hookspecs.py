@@ -1,0 +1,85 @@
+"""Every hook of Corral: the table of contents of what a plugin can be.
+
+A plugin is a module named by an entry point of group `corral`. It holds `CORRAL_API_VERSION`, the
+version of this contract that it was written for, and hook implementations:
+
+    from corral_kernel.plugins import hookimpl
+
+    CORRAL_API_VERSION = 1
+
+    @hookimpl
+    def corral_backends():
+        return [Backend(name="mine", docs="…")]
+
+Its entry module is light: it imports no native library. Hooks are asked one plugin at a time; one
+that raises is reported and counts as no answer. Nothing depends on the order of calls.
+"""
+
+from collections.abc import Sequence
+
+import pluggy
+
+from corral_kernel.contracts import (
+    Backend,
+    ChatRenderer,
+    Claim,
+    ConstraintType,
+    Engine,
+    LoadRequest,
+    Registry,
+)
+from corral_kernel.models import Model
+
+hookspec = pluggy.HookspecMarker("corral")
+
+
+@hookspec
+def corral_backends() -> Sequence[Backend]:
+    """Name the backends of this plugin, with their load options.
+
+    Called in the server once, when plugins are listed, and in a worker that loads one of them.
+    """
+
+
+@hookspec
+def corral_claim(model: Model) -> Claim | None:
+    """Bid for a model that this plugin's backend can run, or return `None`.
+
+    Called in the server whenever a model is shown or about to be loaded, from metadata alone: open
+    no file, import no backend. Every plugin whose library is installed is asked; the highest
+    `confidence` wins, whatever the call order. An exception counts as no bid and is reported.
+    """
+
+
+@hookspec
+def corral_load(request: LoadRequest) -> Engine:
+    """Load a model that this plugin claimed.
+
+    Called once in a worker, in its engine thread, of the claiming plugin alone. What it raises is
+    the answer to the requests that wait: a `CorralError` keeps its code.
+    """
+
+
+@hookspec
+def corral_constraints() -> Sequence[ConstraintType]:
+    """Give the kinds of `format` that this plugin enforces.
+
+    Called in the server once (for `check`), and in each worker (for `compile`). Of two of one name
+    the first by distribution name serves, and the clash is reported.
+    """
+
+
+@hookspec
+def corral_chat_formats() -> Sequence[ChatRenderer]:
+    """Give the template languages that this plugin renders.
+
+    Called in the server once (for `describe`), and in each worker (for `render`).
+    """
+
+
+@hookspec
+def corral_registries() -> Sequence[Registry]:
+    """Give the places where models come from.
+
+    Called in the server once.
+    """

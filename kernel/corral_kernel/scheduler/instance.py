@@ -1,0 +1,75 @@
+"""One loaded model, from its worker's start to its end."""
+
+import enum
+import time
+from typing import TYPE_CHECKING
+
+from corral_kernel.contracts import EngineInfo
+from corral_kernel.durations import FOREVER
+from corral_kernel.scheduler.want import Want
+from corral_kernel.supervisor import WorkerProcess
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from corral_kernel.scheduler.lease import Waiter
+
+NS = 1_000_000_000
+
+
+class State(enum.Enum):
+    """Where an instance is in its life. A draining one takes no new lease."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class Instance:
+    """State of one worker; changed by the scheduler alone.
+
+    Attributes:
+        want: What it was loaded for.
+        slots: Leases at once.
+        leases: Given out now.
+        owed: Requests that waited when it became ready: it is no victim before they are served.
+        keep_alive_ns: How long it stays when idle; `FOREVER`.
+        memory_bytes: Estimated until it is loaded, then what the engine says.
+    """
+
+    def __init__(self, want: Want, slots: int, keep_alive_ns: int) -> None:
+        self.want = want
+        self.slots = slots
+        self.keep_alive_ns = keep_alive_ns
+        self.state = State.STARTING
+        self.worker: WorkerProcess | None = None
+        self.info: EngineInfo | None = None
+        self.leases = 0
+        self.owed: set[Waiter] = set()
+        self.memory_bytes = want.memory_bytes(slots)
+        self.used_at = time.monotonic()
+        self.expires_at: float | None = None  # wall clock, seconds since 1970
+        self.timer: asyncio.TimerHandle | None = None
+        self.stopping: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is ready and nobody uses it."""
+        return self.state is State.READY and not self.leases
+
+    def touch(self) -> None:
+        """Begin or go on a period of use or idleness: when it would expire, from now."""
+        self.used_at = time.monotonic()
+        forever = self.keep_alive_ns >= FOREVER
+        self.expires_at = None if forever else time.time() + self.keep_alive_ns / NS
+
+    def stop_timer(self) -> None:
+        """No expiry is under way."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def victim_key(self) -> tuple[int, float]:
+        """Order in which instances are evicted: shortest keep-alive, then least recently used."""
+        return (self.keep_alive_ns, self.used_at)

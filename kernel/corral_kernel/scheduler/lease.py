@@ -1,0 +1,56 @@
+"""The right to run one request on a worker, and the wait for it."""
+
+import asyncio
+from collections.abc import Callable
+
+from corral_kernel.contracts import EngineInfo
+from corral_kernel.frames import Encode, Generate
+from corral_kernel.scheduler.instance import Instance
+from corral_kernel.scheduler.want import Want
+from corral_kernel.supervisor import JobStream
+
+
+class Lease:
+    """One slot of a loaded model. Ends by itself with the job that was submitted on it.
+
+    Args:
+        instance: Whose slot it is.
+        give_back: The scheduler's.
+    """
+
+    def __init__(self, instance: Instance, give_back: Callable[[Instance], None]) -> None:
+        self._instance = instance
+        self._give_back: Callable[[Instance], None] | None = give_back
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded."""
+        assert self._instance.info is not None, "a lease is on a loaded model"
+        return self._instance.info
+
+    def submit(self, job: Generate | Encode) -> JobStream:
+        """Run the one job of this lease."""
+        assert self._instance.worker is not None, "a lease is on a loaded model"
+        stream = self._instance.worker.submit(job)
+        stream.on_end(self.release)
+        return stream
+
+    def release(self) -> None:
+        """Give it back; a second time does nothing."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self._instance)
+
+
+class Waiter:
+    """A request that waits for a lease.
+
+    Args:
+        want: What it needs.
+        keep_alive_ns: As the request asks; None: as it was.
+    """
+
+    def __init__(self, want: Want, keep_alive_ns: int | None) -> None:
+        self.want = want
+        self.keep_alive_ns = keep_alive_ns
+        self.lease: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()

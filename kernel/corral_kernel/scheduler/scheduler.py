@@ -1,0 +1,412 @@
+"""The owner of all workers' states.
+
+`_pump` is the only place that decides, and it never awaits: between looking at the states and
+changing them nothing else runs. It walks the waiting requests in the order of their arrival, and
+everything that changes what it looks at calls it again.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable
+
+from msgspec import Struct
+
+from corral_kernel import API_VERSION, frames
+from corral_kernel.durations import FOREVER
+from corral_kernel.errors import (
+    CorralError,
+    OutOfMemoryError,
+    QueueFullError,
+    ShuttingDownError,
+    WorkerDiedError,
+    WorkerError,
+)
+from corral_kernel.scheduler.deaths import Deaths
+from corral_kernel.scheduler.instance import NS, Instance, State
+from corral_kernel.scheduler.lease import Lease, Waiter
+from corral_kernel.scheduler.memory import default_budget_bytes
+from corral_kernel.scheduler.spare import SpareWorker
+from corral_kernel.scheduler.want import Want
+from corral_kernel.supervisor import WorkerSetup
+
+logger = logging.getLogger(__name__)
+
+AUTOMATIC_SLOTS = 4
+SLOTS_SHARE = 0.25
+"""Contexts of automatic slots may take this share of the memory budget together."""
+MOST_LOADED = 3
+"""Models loaded at once on a machine without a GPU, if nothing else is set."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What the scheduler keeps to.
+
+    Args:
+        max_loaded: Models at once; 0: automatic.
+        max_queue: Requests that may wait, for a load or for a slot.
+        budget_bytes: Memory of all models; None: by what is free at the start.
+        keep_alive_ns: Of a model whose request does not tell.
+    """
+
+    max_loaded: int = 0
+    max_queue: int = 512
+    budget_bytes: int | None = None
+    keep_alive_ns: int = 300 * NS
+
+
+class Scheduler:
+    """Gives leases on loaded models. Belongs to one event loop.
+
+    Args:
+        limits: To keep to.
+        setup: Of the worker processes.
+    """
+
+    def __init__(self, limits: Limits, setup: WorkerSetup) -> None:
+        self._limits = limits
+        self._max_loaded = limits.max_loaded or MOST_LOADED
+        self._budget = limits.budget_bytes or default_budget_bytes()
+        self._instances: dict[str, Instance] = {}
+        self._waiting: deque[Waiter] = deque()
+        self._spare = SpareWorker(setup)
+        self._deaths = Deaths()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._retried_memory: set[str] = set()
+        self._closing = False
+
+    # ----------------------------------------------------------------------------- from outside
+
+    def start(self) -> None:
+        """Begin to keep a spare worker."""
+        self._spare.prepare()
+
+    async def acquire(self, want: Want, keep_alive_ns: int | None) -> Lease:
+        """Wait for a slot of a model, loading it where need be. First come, first served.
+
+        Args:
+            want: What is needed.
+            keep_alive_ns: New idle time of the model; None: as it was.
+
+        Raises:
+            QueueFullError: If too many wait already.
+            LoadError: If it cannot be loaded, or is over the memory budget.
+            WorkerDiedError: If its workers keep dying.
+        """
+        if self._closing:
+            raise ShuttingDownError("the server is shutting down")
+        self._deaths.check(want)
+        waiter = Waiter(want, keep_alive_ns)
+        self._waiting.append(waiter)
+        self._pump()
+        if not waiter.lease.done() and self._queue_length(waiter) > self._limits.max_queue:
+            self._waiting.remove(waiter)
+            raise QueueFullError("server busy, please try again.  maximum pending requests exceeded")
+        try:
+            return await waiter.lease
+        except asyncio.CancelledError:
+            self._abandon(waiter)
+            raise
+
+    def expire(self, key: str) -> None:
+        """Unload a model as soon as nobody uses it; requests from now on load it anew."""
+        instance = self._instances.get(key)
+        if instance is not None and instance.state is State.READY:
+            instance.keep_alive_ns = 0
+            self._drain(instance)
+            self._pump()
+
+    def running(self) -> list[Instance]:
+        """Models that are loaded, on their way out included."""
+        return [i for i in self._instances.values() if i.info is not None]
+
+    async def close(self) -> None:
+        """End all workers; requests that wait or run fail."""
+        self._closing = True
+        for waiter in self._waiting:
+            _fail(waiter, ShuttingDownError("the server is shutting down"))
+        self._waiting.clear()
+        workers = [i.worker for i in self._instances.values() if i.worker is not None]
+        await asyncio.gather(self._spare.close(), *(worker.stop() for worker in workers))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ----------------------------------------------------------------------------- the decisions
+
+    def _pump(self) -> None:
+        """Do all that can be done now. Never awaits."""
+        wanted: set[Instance] = set()  # an earlier request waits for a slot of it: no victim
+        blocked: set[Instance] = set()  # an earlier request waits for its end: no new leases
+        room: dict[str, int] = {}  # key to bytes: an earlier request waits for this much memory
+        for waiter in list(self._waiting):
+            instance = self._instances.get(waiter.want.key)
+            if waiter.lease.done():
+                self._waiting.remove(waiter)
+            elif instance is None:
+                self._load(waiter, wanted, blocked, room)
+            elif instance.state is not State.READY:
+                continue
+            elif waiter.want.is_served_by(instance.want):
+                in_turn = instance not in blocked or waiter in instance.owed
+                if in_turn and instance.leases < instance.slots:
+                    self._grant(waiter, instance)
+                elif in_turn:
+                    wanted.add(instance)
+            else:  # it must be loaded anew, with other options
+                self._evict([instance], wanted, blocked)
+
+    def _grant(self, waiter: Waiter, instance: Instance) -> None:
+        self._waiting.remove(waiter)
+        instance.owed.discard(waiter)
+        instance.stop_timer()
+        instance.leases += 1
+        if waiter.keep_alive_ns is not None:
+            instance.keep_alive_ns = _idle_time(waiter.keep_alive_ns)
+            instance.touch()
+        instance.used_at = time.monotonic()
+        waiter.lease.set_result(Lease(instance, self._give_back))
+
+    def _load(
+        self,
+        waiter: Waiter,
+        wanted: set[Instance],
+        blocked: set[Instance],
+        room: dict[str, int],
+    ) -> None:
+        """Begin to load what a request needs, or make room for it."""
+        want = waiter.want
+        slots = self._slots(want)
+        need = want.memory_bytes(slots)
+        if need > self._budget:
+            self._waiting.remove(waiter)
+            _fail(waiter, _too_large(need, self._budget))
+            return
+        if want.key in room:
+            return  # an earlier request sees to it
+        present = list(self._instances.values())
+        if self._fits(present, need, room):
+            self._begin(waiter, slots)
+            return
+        staying = [i for i in present if i.state is not State.DRAINING]
+        while staying and not self._fits(staying, need, room):
+            victim = _victim(staying)
+            if victim is None or not self._evict([victim], wanted, blocked):
+                break
+            staying.remove(victim)
+        room[want.key] = need
+
+    def _evict(
+        self, victims: Iterable[Instance], wanted: set[Instance], blocked: set[Instance]
+    ) -> bool:
+        """Drain instances, unless earlier requests are still to be served; then bar later ones."""
+        drained = True
+        for victim in victims:
+            if victim in wanted or victim.owed:
+                blocked.add(victim)
+                drained = False
+            else:
+                self._drain(victim)
+        return drained
+
+    def _fits(self, present: list[Instance], need_bytes: int, room: dict[str, int]) -> bool:
+        taken = sum(instance.memory_bytes for instance in present) + sum(room.values())
+        count = len(present) + len(room)
+        return count < self._max_loaded and taken + need_bytes <= self._budget
+
+    def _slots(self, want: Want) -> int:
+        """Requests at once: as asked for, else up to four by memory; never over the engine's."""
+        slots = want.slots
+        if slots is None:
+            room = self._budget * SLOTS_SHARE
+            context = max(1, want.memory_bytes(1) - want.memory_bytes(0))
+            slots = max(1, min(AUTOMATIC_SLOTS, int(room // context)))
+        return min(slots, want.claim.slots) if want.claim.slots else slots
+
+    def _queue_length(self, newest: Waiter) -> int:
+        """Requests that wait; those of a model on its way in take its future slots first."""
+        free = {
+            key: instance.slots
+            for key, instance in self._instances.items()
+            if instance.state is State.STARTING
+        }
+        length = 0
+        for waiter in self._waiting:
+            if free.get(waiter.want.key, 0) > 0:
+                free[waiter.want.key] -= 1
+                if waiter is newest:
+                    return 0
+            else:
+                length += 1
+        return length
+
+    # ------------------------------------------------------------------------------ transitions
+
+    def _begin(self, waiter: Waiter, slots: int) -> None:
+        keep_alive_ns = waiter.keep_alive_ns
+        idle_ns = self._limits.keep_alive_ns if keep_alive_ns is None else keep_alive_ns
+        instance = Instance(waiter.want, slots, _idle_time(idle_ns))
+        self._instances[waiter.want.key] = instance
+        self._run(self._start(instance))
+
+    async def _start(self, instance: Instance) -> None:
+        want = instance.want
+        try:
+            worker = instance.worker = await self._spare.take()
+            worker.gone.add_done_callback(lambda _: self._worker_gone(instance))
+            instance.info = await worker.load(
+                want.name,
+                frames.Load(
+                    api_version=API_VERSION,
+                    plugin=want.plugin,
+                    claim=want.claim,
+                    options=want.options,
+                    files=want.files,
+                    slots=instance.slots,
+                ),
+            )
+        except (CorralError, OSError) as error:
+            await self._load_failed(instance, error)
+            return
+        instance.slots = min(instance.slots, instance.info.slots)
+        if instance.info.memory_bytes:
+            instance.memory_bytes = instance.info.memory_bytes
+        instance.state = State.READY
+        self._retried_memory.discard(want.key)
+        instance.owed = {
+            waiter
+            for waiter in self._waiting
+            if waiter.want.key == want.key and waiter.want.is_served_by(want)
+        }
+        instance.touch()
+        self._pump()
+        self._rest(instance)
+        self._spare.prepare()
+
+    async def _load_failed(self, instance: Instance, error: CorralError | OSError) -> None:
+        if instance.worker is not None:
+            await instance.worker.stop()
+        self._forget(instance)
+        if not isinstance(error, CorralError):
+            error = WorkerError(f"no worker could be started: {error}")
+        if isinstance(error, WorkerDiedError):
+            self._deaths.record(instance.want)
+        if not self._make_memory(instance, error):
+            for waiter in list(self._waiting):
+                if waiter.want.key == instance.want.key:
+                    self._waiting.remove(waiter)
+                    _fail(waiter, error)
+        self._spare.prepare()
+        self._pump()
+
+    def _make_memory(self, failed: Instance, error: CorralError) -> bool:
+        """Out of memory: have all idle models go and try once more. False: it was tried."""
+        code = getattr(error, "remote_code", error.code)
+        key = failed.want.key
+        idle = [instance for instance in self._instances.values() if instance.idle]
+        if code != OutOfMemoryError.code or key in self._retried_memory or not idle:
+            self._retried_memory.discard(key)
+            return False
+        self._retried_memory.add(key)
+        self._evict(idle, set(), set())
+        return True
+
+    def _give_back(self, instance: Instance) -> None:
+        instance.leases -= 1
+        if not instance.leases:
+            instance.touch()
+        self._pump()
+        self._rest(instance)
+
+    def _rest(self, instance: Instance) -> None:
+        """Nobody uses it: count down, or end it if it is to go."""
+        if instance.leases:
+            return
+        if instance.state is State.DRAINING:
+            self._stop(instance)
+        elif instance.state is State.READY:
+            instance.stop_timer()
+            if instance.keep_alive_ns <= 0:
+                self._drain(instance)
+            elif instance.keep_alive_ns < FOREVER:
+                loop = asyncio.get_running_loop()
+                delay_s = instance.keep_alive_ns / NS
+                instance.timer = loop.call_later(delay_s, self._expired, instance)
+
+    def _expired(self, instance: Instance) -> None:
+        instance.timer = None
+        if instance.idle:
+            self._drain(instance)
+
+    def _drain(self, instance: Instance) -> None:
+        """No new leases; it ends with the last one."""
+        instance.stop_timer()
+        instance.state = State.DRAINING
+        if not instance.leases:
+            self._stop(instance)
+
+    def _stop(self, instance: Instance) -> None:
+        if instance.stopping is None and instance.worker is not None:
+            instance.stopping = self._run(instance.worker.stop())
+
+    def _worker_gone(self, instance: Instance) -> None:
+        """Its process is over and its memory free."""
+        if instance.state is State.READY or (
+            instance.state is State.DRAINING and instance.stopping is None
+        ):
+            self._deaths.record(instance.want)
+        if instance.state is not State.STARTING:  # then `_load_failed` sees to it
+            self._forget(instance)
+            self._pump()
+
+    def _forget(self, instance: Instance) -> None:
+        instance.stop_timer()
+        instance.state = State.GONE
+        if self._instances.get(instance.want.key) is instance:
+            del self._instances[instance.want.key]
+
+    def _abandon(self, waiter: Waiter) -> None:
+        """Its client left, perhaps just when it was served."""
+        if waiter.lease.done() and not waiter.lease.cancelled() and not waiter.lease.exception():
+            waiter.lease.result().release()
+        waiter.lease.cancel()
+        for instance in self._instances.values():
+            instance.owed.discard(waiter)
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        self._pump()
+
+    def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _victim(staying: list[Instance]) -> Instance | None:
+    """Who goes next: the first idle one in the order of eviction, else the first that is ready."""
+    ready = sorted(
+        (i for i in staying if i.state is State.READY), key=lambda i: i.victim_key()
+    )
+    return next((i for i in ready if i.idle), ready[0] if ready else None)
+
+
+def _idle_time(keep_alive_ns: int) -> int:
+    return FOREVER if keep_alive_ns < 0 else keep_alive_ns
+
+
+def _fail(waiter: Waiter, error: CorralError) -> None:
+    if not waiter.lease.done():
+        waiter.lease.set_exception(error)
+
+
+def _too_large(need_bytes: int, budget_bytes: int) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"model requires more system memory ({_gib(need_bytes)}) than is available "
+        f"({_gib(budget_bytes)}): set CORRAL_MEMORY_BUDGET, or lower num_ctx"
+    )
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 30):.1f} GiB"

@@ -1,0 +1,143 @@
+"""What is derived from blobs, kept by digest beside the store: it can be deleted at any time.
+
+Two kinds of facts: heads of GGUF files, and that a file outside the store has the digest that its
+lender says. A damaged entry counts as none and is written anew.
+"""
+
+import contextlib
+import hashlib
+import os
+import threading
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from corral_kernel.errors import InvalidModelError
+from corral_kernel.gguf import GgufHeader, read_header
+from corral_kernel.store.files import FOLDER_MODE, replace_file, sweep_unfinished
+
+# Raise when the structs change: older entries then count as damaged.
+_FORMAT = b"corral01"
+_MAX_ENTRIES = 1024
+_MAX_ENTRY_BYTES = 64 << 20
+_IN_MEMORY = 32
+_HASH_CHUNK_BYTES = 1 << 20
+
+_encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(GgufHeader)
+
+
+def file_key(path: Path) -> str:
+    """Name a file in its present state: another content, size or time gives another key."""
+    stat = path.stat()
+    state = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n{stat.st_ino}"
+    return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class DerivedCache:
+    """Facts on disk, the latest heads in memory too. Any number of threads may use it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._heads: dict[str, GgufHeader] = {}
+        self._lock = threading.Lock()  # around changes of `_heads`
+
+    def header(self, path: Path, key: str) -> GgufHeader:
+        """Give the head of a GGUF file, read from the file only once.
+
+        Args:
+            path: The file.
+            key: What stays the same as long as the content does: a digest's hex, or a `file_key`.
+
+        Raises:
+            NotGgufError: If it is no GGUF file.
+            InvalidModelError: If its head is damaged.
+            OSError: If it cannot be read.
+        """
+        size_bytes = path.stat().st_size
+        found = self._heads.get(key) or self._load_header(key)
+        if found is None or found.size_bytes != size_bytes:
+            found = read_header(path)
+            self._save(self._header_path(key), _encoder.encode(found))
+        with self._lock:
+            self._heads.pop(key, None)
+            self._heads[key] = found  # the last of them is the latest used
+            if len(self._heads) > _IN_MEMORY:
+                del self._heads[next(iter(self._heads))]
+        return found
+
+    def forget(self, key: str) -> None:
+        """Drop the head of a blob that was deleted."""
+        with self._lock:
+            self._heads.pop(key, None)
+        with contextlib.suppress(OSError):
+            self._header_path(key).unlink()
+
+    def verify(self, path: Path, digest: str, owner: str) -> None:
+        """Make sure that a file has a digest; its content is hashed only once.
+
+        Raises:
+            InvalidModelError: If it has another.
+            OSError: If it cannot be read.
+        """
+        mark = self._folder / "verified" / file_key(path)
+        if self._read(mark) == digest.encode():
+            return
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if f"sha256:{found}" != digest:
+            raise InvalidModelError(
+                f"{path} of {owner} has the digest sha256:{found}, not {digest}: "
+                "it is damaged; install the package again"
+            )
+        self._save(mark, digest.encode())
+
+    def sweep(self) -> None:
+        """Keep the number of entries within bounds; remove what crashed writers left."""
+        for folder in (self._folder / "gguf", self._folder / "verified"):
+            sweep_unfinished(folder)
+            entries = sorted(_files(folder), key=lambda entry: entry.stat().st_mtime)
+            for entry in entries[: max(0, len(entries) - _MAX_ENTRIES)]:
+                with contextlib.suppress(OSError):
+                    Path(entry.path).unlink()
+
+    def _header_path(self, key: str) -> Path:
+        return self._folder / "gguf" / key
+
+    def _load_header(self, key: str) -> GgufHeader | None:
+        payload = self._read(self._header_path(key))
+        if payload is None:
+            return None
+        with contextlib.suppress(msgspec.MsgspecError):
+            return _header_decoder.decode(payload)
+        return None
+
+    def _read(self, path: Path) -> bytes | None:
+        try:
+            with path.open("rb") as stream:
+                raw = stream.read(_MAX_ENTRY_BYTES)
+        except OSError:
+            return None
+        start = len(_FORMAT) + 4
+        if raw[: len(_FORMAT)] != _FORMAT or raw[len(_FORMAT) : start] != _checksum(raw[start:]):
+            return None
+        return raw[start:]
+
+    def _save(self, path: Path, payload: bytes) -> None:
+        # A cache that cannot be written (a full disk) costs time, not an answer.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            replace_file(path, _FORMAT + _checksum(payload) + payload, path.parent, ".")
+
+
+def _checksum(payload: bytes) -> bytes:
+    return zlib.crc32(payload).to_bytes(4, "little")
+
+
+def _files(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return []

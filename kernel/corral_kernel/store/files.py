@@ -1,0 +1,138 @@
+"""Writing files so that a crash leaves the old content or the new, and never a part of it."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from corral_kernel.errors import StoreError
+
+WRITING_SUFFIX = ".writing"
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+# A file that is being written is locked; right after its creation it may not be yet.
+_UNLOCKED_GRACE_S = 60.0
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than is allowed here",
+}
+
+
+@contextlib.contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """Turn what the operating system reports into a `StoreError` that says what to do.
+
+    Args:
+        doing: What failed, such as `writing the blob …`.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _FULL.get(error.errno or 0)
+        if reason:
+            raise StoreError(f"{doing}: {reason}; free some space and try again") from error
+        raise StoreError(f"{doing}: {reason_of(error)}") from error
+
+
+def reason_of(error: OSError) -> str:
+    """What the operating system says, as a part of a sentence."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder outlive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_for_writing(folder: Path, prefix: str) -> tuple[int, Path]:
+    """Make a new, locked file with a name that no reader takes for content.
+
+    The lock tells `sweep_unfinished` of any process that its writer lives.
+
+    Returns:
+        The descriptor, and where the file is.
+    """
+    path = folder / f"{prefix}{secrets.token_hex(8)}{WRITING_SUFFIX}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, FILE_MODE)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor, path
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of `data`; a single `os.write` may write less."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def replace_file(path: Path, data: bytes, scratch: Path, prefix: str) -> None:
+    """Put `data` at `path` in one step; the old content stays until then.
+
+    Args:
+        path: The file; its folder is made if need be.
+        data: The new content.
+        scratch: An existing folder on the same file system for the unfinished file.
+        prefix: Begins the unfinished file's name.
+    """
+    descriptor, unfinished = open_for_writing(scratch, prefix)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+        _rename_into(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _rename_into(unfinished: Path, path: Path) -> None:
+    """Rename; another process may remove the folder, while it is empty, in between."""
+    attempts = 5
+    for attempt in range(attempts):
+        path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        try:
+            unfinished.replace(path)
+            sync_folder(path.parent)
+        except FileNotFoundError:
+            if attempt + 1 == attempts or not unfinished.exists():
+                raise
+        else:
+            return
+
+
+def sweep_unfinished(folder: Path) -> int:
+    """Remove what writers that are gone have left in a folder.
+
+    Returns:
+        How many files were removed.
+    """
+    removed = 0
+    for path in folder.glob(f"*{WRITING_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime >= _UNLOCKED_GRACE_S and _is_unlocked(path):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _is_unlocked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,136 @@
+"""Models that registry plugins lend: read in place, never written to."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from corral_kernel.errors import CorralError, InvalidModelError
+from corral_kernel.gguf import GgufHeader
+from corral_kernel.models import LentModel
+from corral_kernel.names import ModelName, parse_digest
+from corral_kernel.store.blobs import Blobs
+from corral_kernel.store.cache import DerivedCache, file_key
+from corral_kernel.store.files import reason_of
+from corral_kernel.store.manifests import StoredManifest, parse_manifest
+from corral_kernel.store.opening import BlobSource
+
+_log = logging.getLogger(__name__)
+
+
+class OwnSource(BlobSource):
+    """The store's own blobs."""
+
+    def __init__(self, blobs: Blobs, cache: DerivedCache) -> None:
+        self._blobs = blobs
+        self._cache = cache
+
+    def read(self, digest: str, limit: int) -> bytes:
+        """Read the beginning of a blob."""
+        with self._blobs.path(digest).open("rb") as stream:
+            return stream.read(limit)
+
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or should be."""
+        return self._blobs.path(digest)
+
+    def header(self, digest: str) -> GgufHeader:
+        """Read the head of a GGUF blob, from the cache if it is there."""
+        key = parse_digest(digest).partition(":")[2]
+        return self._cache.header(self._blobs.path(digest), key)
+
+
+class LentSource(OwnSource):
+    """A lender's files and contents; what it does not have, the store may."""
+
+    def __init__(self, model: LentModel, blobs: Blobs, cache: DerivedCache) -> None:
+        super().__init__(blobs, cache)
+        self.owner = model.owner
+        self._files = {parse_digest(digest): path for digest, path in model.blobs.items()}
+        self._contents = {parse_digest(digest): data for digest, data in model.contents.items()}
+
+    def read(self, digest: str, limit: int) -> bytes:
+        """Read the beginning of a blob."""
+        if digest in self._contents:
+            return self._contents[digest][:limit]
+        with self.path(digest).open("rb") as stream:
+            return stream.read(limit)
+
+    def path(self, digest: str) -> Path:
+        """Where the lender's file is."""
+        return self._files.get(digest) or super().path(digest)
+
+    def header(self, digest: str) -> GgufHeader:
+        """Read the head of a GGUF file, cached by the file: its digest may not be verified."""
+        path = self._files.get(digest)
+        return super().header(digest) if path is None else self._cache.header(path, file_key(path))
+
+    def verify(self, digest: str) -> None:
+        """Make sure that a lent file has the digest that it is lent under.
+
+        Raises:
+            InvalidModelError: If it has not.
+        """
+        if path := self._files.get(digest):
+            try:
+                self._cache.verify(path, digest, self.owner)
+            except OSError as error:
+                raise InvalidModelError(
+                    f"{path} of {self.owner} cannot be read ({reason_of(error)}): "
+                    "install the package again"
+                ) from error
+
+    def give(self, digest: str, blobs: Blobs) -> bool:
+        """Put a lent blob into the store.
+
+        Returns:
+            Whether it was not there before.
+
+        Raises:
+            InvalidModelError: If the lender's file is damaged or gone.
+            StoreError: If it cannot be stored.
+        """
+        if blobs.touch(digest):
+            return False
+        if digest in self._contents:
+            found, _ = blobs.add(self._contents[digest])
+            if found != digest:
+                raise InvalidModelError(f"{self.owner} lends {found} as {digest}: it is damaged")
+            return True
+        self.verify(digest)
+        if path := self._files.get(digest):
+            return blobs.link(path, digest)
+        raise InvalidModelError(f"{self.owner} names {digest}, but does not lend it")
+
+
+class Lent(msgspec.Struct, frozen=True):
+    """A lent model whose name and manifest are sound."""
+
+    stored: StoredManifest
+    source: LentSource
+
+
+class Lending:
+    """Asks for lent models; leaves out those that are not sound."""
+
+    def __init__(
+        self, ask: Callable[[], Sequence[LentModel]], blobs: Blobs, cache: DerivedCache
+    ) -> None:
+        self._ask = ask
+        self._blobs = blobs
+        self._cache = cache
+
+    def models(self) -> Iterator[Lent]:
+        """Every lent model, in the order of the plugins."""
+        for model in self._ask():
+            try:
+                stored = StoredManifest(
+                    name=ModelName.parse(model.name),
+                    raw=model.manifest,
+                    modified_ns=model.modified_ns,
+                    manifest=parse_manifest(model.manifest),
+                )
+                yield Lent(stored, LentSource(model, self._blobs, self._cache))
+            except CorralError as error:
+                _log.warning("%s lends %r, left out: %s", model.owner, model.name[:100], error)

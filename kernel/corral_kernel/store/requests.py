@@ -1,0 +1,150 @@
+"""A request to create a model, and the checks that need nothing but the request."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from corral_kernel.errors import InvalidDigestError, InvalidRequestError, UnsupportedError
+from corral_kernel.models import ModelConfig
+from corral_kernel.names import ModelName, split_marker
+
+_GGUF_SUFFIX = ".gguf"
+_SAFETENSORS_SUFFIX = ".safetensors"
+
+
+class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to make a model of. What is empty is taken from the base, or left out."""
+
+    model: str  # the name to give it, as sent
+    base: str = ""  # `from`: the name of another model, as sent
+    files: Mapping[str, str] | None = None  # relative file name -> digest; `base` wins over it
+    adapters: Mapping[str, str] = {}  # the same
+    template: str = ""
+    system: str = ""
+    licenses: Sequence[str] = ()  # join those of the base
+    parameters: Mapping[str, Any] = {}  # go over those of the base, key by key
+    messages: Sequence[Mapping[str, Any]] = ()
+    requires: str = ""
+    info: Mapping[str, Any] = {}  # facts for the config, in place of what the weights say
+    # What later releases do; asked for, each is refused by name.
+    draft_files: Mapping[str, str] = {}
+    renderer: str = ""
+    parser: str = ""
+    remote_host: str = ""
+    quantize: str = ""
+    draft_quantize: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of long work; byte counts where there is something to count."""
+
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+
+def check_request(request: CreateRequest) -> ModelName:
+    """Check what can be told from the request alone, in the order that clients know.
+
+    Returns:
+        The name of the new model.
+
+    Raises:
+        InvalidRequestError: With the words of the API, for whatever is wrong first.
+        UnsupportedError: If it asks for what this release does not do.
+    """
+    for files in (request.files or {}, request.draft_files):
+        if not all(_is_relative(path) for path in files):
+            raise InvalidRequestError("file path must be relative")
+    for digests in (request.files or {}, request.draft_files, request.adapters):
+        if not all(digests.values()):
+            raise InvalidDigestError("invalid digest format")
+    if request.draft_quantize and not request.draft_files:
+        raise InvalidRequestError("--draft-quantize requires a DRAFT model")
+    name = ModelName.parse(request.model.strip())
+    if not request.base and request.files is None:
+        raise InvalidRequestError("neither 'from' or 'files' was specified")
+    _refuse_later_work(request)
+    return name
+
+
+def _is_relative(path: str) -> bool:
+    return all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def _refuse_later_work(request: CreateRequest) -> None:
+    refused = {
+        "draft_files": (request.draft_files, "draft models (DRAFT) are"),
+        "quantize": (request.quantize, "quantizing while creating is"),
+        "renderer": (request.renderer, "choosing a built-in renderer (RENDERER) is"),
+        "parser": (request.parser, "choosing a built-in parser (PARSER) is"),
+        "remote_host": (request.remote_host, "models on another host are"),
+    }
+    for field, (given, what) in refused.items():
+        if given:
+            raise UnsupportedError(
+                f"{what} not supported by this release: leave {field!r} out of the request"
+            )
+
+
+def parse_base(text: str) -> ModelName:
+    """Read the name of the base.
+
+    Raises:
+        InvalidNameError: If it is no name.
+        UnsupportedError: If it is marked as a cloud model.
+    """
+    base, marker = split_marker(text)
+    if marker == "cloud":
+        raise UnsupportedError(
+            f"{text!r} is a cloud model; this server runs local models only: name a local one"
+        )
+    return ModelName.parse(base)
+
+
+def config_from_info(info: Mapping[str, Any]) -> ModelConfig:
+    """Read the facts that a request states for the config.
+
+    Raises:
+        InvalidRequestError: If one has the wrong type.
+    """
+    texts = {
+        "model_family": "model_family",
+        "base_name": "base_name",
+        "quantization_level": "file_type",
+        "parameter_size": "model_type",
+    }
+    fields: dict[str, Any] = {}
+    for key, value in info.items():
+        if value is None:
+            continue
+        if key in texts:
+            if not isinstance(value, str):
+                raise InvalidRequestError(f'info field "{key}" must be a string')
+            fields[texts[key]] = value
+        elif key in ("context_length", "embedding_length"):
+            fields[key] = _whole_number(key, value)
+        elif key == "capabilities":
+            if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+                raise InvalidRequestError('info field "capabilities" must be a list of strings')
+            fields[key] = tuple(value)
+    return ModelConfig(**fields)
+
+
+def _whole_number(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidRequestError(f'info field "{key}" must be a number')
+    if value < 0 or value != value // 1:
+        raise InvalidRequestError(f'info field "{key}" must be a non-negative integer')
+    return int(value)
+
+
+def source_kind(files: Mapping[str, str]) -> str | None:
+    """Tell by file names what a model is to be made of: `gguf`, `safetensors`, or `None`."""
+    folded = [name.lower() for name in files]
+    for suffix in (_GGUF_SUFFIX, _SAFETENSORS_SUFFIX):
+        if any(name.endswith(suffix) for name in folded):
+            return suffix.removeprefix(".")
+    return None

@@ -1,0 +1,318 @@
+"""The store itself: which models there are, and the few ways to change that."""
+
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from corral_kernel.errors import (
+    CorralError,
+    InvalidModelError,
+    ModelNotFoundError,
+    ReadOnlyModelError,
+    StoreError,
+)
+from corral_kernel.gguf import GgufHeader
+from corral_kernel.models import LentModel, Model, ModelFile
+from corral_kernel.names import ModelName, NameParts
+from corral_kernel.store.blobs import Blobs
+from corral_kernel.store.cache import DerivedCache, file_key
+from corral_kernel.store.files import reason_of
+from corral_kernel.store.lending import Lending, LentSource, OwnSource
+from corral_kernel.store.manifests import Manifests, StoredManifest, parse_manifest
+from corral_kernel.store.opening import BlobSource, open_model
+from corral_kernel.store.prune import (
+    prune,
+    remove_unneeded,
+    rename_legacy_blobs,
+    sweep_writers,
+)
+
+_log = logging.getLogger(__name__)
+_MAX_OPENED = 64
+
+
+def lend_nothing() -> Sequence[LentModel]:
+    """Stand for the registries where there are none."""
+    return ()
+
+
+class Store:
+    """A folder of models. Threads may share one store; processes may share the folder.
+
+    Args:
+        root: Holds `manifests/` and `blobs/`; made when something is first written.
+        cache_dir: Where facts derived from blobs are kept; may be deleted at any time.
+        prune: Whether blobs that nobody needs are deleted at the start and when a model changes.
+        lent: Gives the models that registry plugins lend in place; asked anew each time.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        cache_dir: Path,
+        *,
+        prune: bool = True,
+        lent: Callable[[], Sequence[LentModel]] = lend_nothing,
+    ) -> None:
+        self.root = root
+        self.blobs = Blobs(root / "blobs")
+        self.prunes = prune
+        self._manifests = Manifests(root / "manifests")
+        self._cache = DerivedCache(cache_dir)
+        self._own = OwnSource(self.blobs, self._cache)
+        self._lending = Lending(lent, self.blobs, self._cache)
+        self._lock = threading.RLock()  # around each change of manifests, and of what may go
+        self._pinned: Counter[str] = Counter()  # digests that running work is about to need
+        self._opened: dict[NameParts, Model] = {}
+
+    def start_up(self) -> None:
+        """Clean up after crashes and old releases. Call once, before the first request."""
+        with self._lock:
+            rename_legacy_blobs(self.blobs)
+            sweep_writers(self.blobs, self._manifests)
+            if self.prunes and (removed := prune(self.blobs, self._manifests)):
+                _log.info("deleted %d unused files from %s", len(removed), self.blobs.folder)
+            self._cache.sweep()
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def resolve(self, name: ModelName) -> ModelName:
+        """Spell a name as existing models do, so that letter case never makes a second model."""
+        lent = (model.stored.name for model in self._lending.models())
+        return name.spelled_like([*self._manifests.names(), *lent])
+
+    def find(self, name: ModelName, *, exact: bool = False) -> tuple[StoredManifest, BlobSource]:
+        """Find the manifest of a name, and where its blobs are.
+
+        Args:
+            name: Looked for among the store's own models first, then among the lent ones.
+            exact: Mind the letter case.
+
+        Raises:
+            ModelNotFoundError: If there is no such model.
+            InvalidModelError: If its manifest is damaged.
+            StoreError: If it cannot be read.
+        """
+        with contextlib.suppress(ModelNotFoundError):
+            return self._manifests.read(name), self._own
+        if not exact:
+            spelled = name.spelled_like(self._manifests.names())
+            with contextlib.suppress(ModelNotFoundError):
+                return self._manifests.read(spelled), self._own
+        for lent in self._lending.models():
+            found = lent.stored.name
+            if found.parts == name.parts or (not exact and found.same_as(name)):
+                return lent.stored, lent.source
+        raise ModelNotFoundError(name.short)
+
+    def open(self, name: ModelName, *, exact: bool = False) -> Model:
+        """Give all that is known of a model without loading it.
+
+        Weights that are missing or damaged are told by `Model.missing` and `Model.problem`.
+
+        Raises:
+            ModelNotFoundError: If there is no such model, or a small blob of it is missing.
+            InvalidModelError: If its manifest or a small blob is damaged.
+            StoreError: If it cannot be read.
+        """
+        return self._open(*self.find(name, exact=exact))
+
+    def list_models(self) -> list[Model]:
+        """Give all models, the newest first; those that cannot be read are left out."""
+        models: dict[ModelName, Model] = {}
+        for name in self._manifests.names():
+            with contextlib.suppress(CorralError):
+                models[name] = self._open(self._manifests.read(name), self._own)
+        own = {name.folded for name in models}
+        for lent in self._lending.models():
+            if lent.stored.name.folded not in own:
+                with contextlib.suppress(CorralError):
+                    models.setdefault(lent.stored.name, self._open(lent.stored, lent.source))
+        second_ns = 10**9
+        return sorted(models.values(), key=lambda m: (-(m.modified_ns // second_ns), m.name))
+
+    def header(self, file: ModelFile) -> GgufHeader:
+        """Read the head of a GGUF file of some model.
+
+        Raises:
+            InvalidModelError: If it has no sound head.
+            StoreError: If it is missing or cannot be read.
+        """
+        try:
+            if file.path == self.blobs.path(file.digest):
+                return self._own.header(file.digest)
+            return self._cache.header(file.path, file_key(file.path))
+        except OSError as error:
+            raise StoreError(f"open {file.path}: {reason_of(error)}") from error
+
+    def verify(self, model: Model) -> None:
+        """Make sure, before a model is loaded, that lent files have the digests that they claim.
+
+        The first time this reads the files from end to end; the outcome is remembered.
+
+        Raises:
+            InvalidModelError: If one has not.
+            StoreError: If one cannot be read.
+        """
+        for file in model.files:
+            if file.path != self.blobs.path(file.digest):
+                try:
+                    self._cache.verify(file.path, file.digest, model.owner)
+                except OSError as error:
+                    raise StoreError(f"open {file.path}: {reason_of(error)}") from error
+
+    def _open(self, stored: StoredManifest, source: BlobSource) -> Model:
+        known = self._opened.get(stored.name.parts)
+        if known is None or not _is_current(known, stored, source):
+            known = open_model(stored, source)
+        with self._lock:
+            self._opened.pop(stored.name.parts, None)
+            self._opened[stored.name.parts] = known  # the last of them is the latest used
+            if len(self._opened) > _MAX_OPENED:
+                del self._opened[next(iter(self._opened))]
+        return known
+
+    # --- changing ------------------------------------------------------------------------------
+
+    def copy(self, source: ModelName, destination: ModelName) -> None:
+        """Give a model a second name; blobs of a lent model are linked into the store.
+
+        Raises:
+            ModelNotFoundError: If `source` does not exist.
+            InvalidModelError: If it is damaged.
+            StoreError: If the copy cannot be stored.
+        """
+        stored, blobs = self.find(source)
+        target = self.resolve(destination)
+        if target.same_as(stored.name):
+            return
+        with self.pinning() as pin:
+            pin(stored.manifest.digests)
+            self.adopt(stored, blobs)
+            self.publish(target, stored.raw)
+
+    def delete(self, name: ModelName) -> None:
+        """Delete a model, and those of its blobs that no other model needs.
+
+        Raises:
+            ModelNotFoundError: If there is no such model.
+            ReadOnlyModelError: If it is lent: the message names the owner.
+            StoreError: If it cannot be deleted.
+        """
+        with self._lock:
+            target = name.spelled_like(self._manifests.names())
+            try:
+                digests = self._manifests.read(target).manifest.digests
+            except InvalidModelError:
+                digests = frozenset()  # nobody knows what it needs: the next clean-up will
+            except ModelNotFoundError:
+                raise self._cannot_delete(name) from None
+            self._manifests.remove(target)
+            self._opened.pop(target.parts, None)
+            self._remove_unneeded(digests)
+
+    def publish(self, name: ModelName, raw: bytes) -> ModelName:
+        """Put a manifest in its place; from then on the model exists.
+
+        Unless the store never prunes, blobs that only the replaced manifest needed are deleted.
+
+        Args:
+            name: Spelled as existing models are, whatever its case.
+            raw: The manifest's bytes, which are kept as they are.
+
+        Returns:
+            The name as it is spelled in the store.
+
+        Raises:
+            InvalidModelError: If `raw` is no manifest.
+            StoreError: If it cannot be stored.
+        """
+        needed = parse_manifest(raw).digests
+        with self._lock:
+            target = self.resolve(name)
+            before: frozenset[str] = frozenset()
+            with contextlib.suppress(CorralError):
+                before = self._manifests.read(target).manifest.digests
+            self._manifests.write(target, raw)
+            if self.prunes:
+                self._remove_unneeded(before - needed)
+        return target
+
+    def adopt(self, stored: StoredManifest, source: BlobSource) -> list[str]:
+        """Make sure that the store itself holds the blobs of a model that is found here.
+
+        Returns:
+            Digests of the blobs that were not there before.
+
+        Raises:
+            InvalidModelError: If a lender's file is damaged.
+            StoreError: If a blob cannot be stored.
+        """
+        if not isinstance(source, LentSource):
+            for digest in stored.manifest.digests:
+                self.blobs.touch(digest)
+            return []
+        return [d for d in sorted(stored.manifest.digests) if source.give(d, self.blobs)]
+
+    @contextlib.contextmanager
+    def pinning(self) -> Iterator[Callable[[Iterable[str]], None]]:
+        """Keep blobs from being deleted while work that will need them is under way.
+
+        Gives a function that pins digests; all are let go at the end.
+        """
+        pinned: list[str] = []
+
+        def pin(digests: Iterable[str]) -> None:
+            with self._lock:
+                new = list(digests)
+                pinned.extend(new)
+                self._pinned.update(new)
+
+        try:
+            yield pin
+        finally:
+            with self._lock:
+                self._pinned.subtract(pinned)
+                self._pinned = +self._pinned
+
+    def discard(self, digests: Iterable[str]) -> None:
+        """Delete those of some blobs that nobody needs: the leavings of work that failed."""
+        with self._lock:
+            self._remove_unneeded(digests)
+
+    def _remove_unneeded(self, digests: Iterable[str]) -> None:
+        for digest in remove_unneeded(digests, self.blobs, self._manifests, self._pinned):
+            self._cache.forget(digest.partition(":")[2])
+
+    def _cannot_delete(self, name: ModelName) -> CorralError:
+        for lent in self._lending.models():
+            if lent.stored.name.same_as(name):
+                return ReadOnlyModelError(
+                    f"{lent.stored.name.short} is lent by {lent.source.owner} "
+                    "and cannot be deleted here"
+                )
+        return ModelNotFoundError(name.short)
+
+
+def _is_current(model: Model, stored: StoredManifest, source: BlobSource) -> bool:
+    return (
+        not model.problem
+        and not model.missing
+        and model.owner == source.owner
+        and model.modified_ns == stored.modified_ns
+        and model.digest == stored.digest
+        and all(_is_same(file, model, source) for file in model.files)
+    )
+
+
+def _is_same(file: ModelFile, model: Model, source: BlobSource) -> bool:
+    if file.path != source.path(file.digest):
+        return False
+    try:
+        size_bytes = file.path.stat().st_size
+    except OSError:
+        return False
+    return model.gguf is None or file is not model.weights or size_bytes == model.gguf.size_bytes

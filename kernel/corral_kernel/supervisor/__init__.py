@@ -1,0 +1,10 @@
+"""The server's end of worker processes: starting, talking, watching, ending.
+
+Everything here belongs to the event loop's thread, which also starts the processes: on Linux a
+worker is told of its parent's end by the end of the *thread* that forked it.
+"""
+
+from corral_kernel.supervisor.jobs import JobLimits, JobStream
+from corral_kernel.supervisor.process import WorkerProcess, WorkerSetup
+
+__all__ = ["JobLimits", "JobStream", "WorkerProcess", "WorkerSetup"]

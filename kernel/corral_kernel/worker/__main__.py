@@ -1,0 +1,8 @@
+"""`python -m corral_kernel.worker SETUP`, started by the server alone."""
+
+import sys
+
+from corral_kernel.worker.process import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,105 @@
+"""One request for vectors: batches in, one array out."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from corral_kernel.contracts import Encodable, EncodeItem, Encoder, EngineInfo
+from corral_kernel.errors import InvalidRequestError, PromptTooLongError
+from corral_kernel.frames import Done, Encode, JobEvent, Vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NORM_FLOOR = 1e-12
+
+
+class NotFiniteError(InvalidRequestError):
+    """A model gave vectors that are no numbers."""
+
+    code = "not_finite"
+
+
+def tokenize(encoder: Encoder, spec: Encode) -> list[Encodable]:
+    """Tokenize every text, each cut to what the model takes; on a text thread.
+
+    Raises:
+        PromptTooLongError: If one is too long and may not be cut.
+    """
+    limit = encoder.info.truncates_to or None
+    items = [encoder.tokenize(EncodeItem(text=text, limit=limit)) for text in spec.texts]
+    if not spec.truncate and limit and any(item.full_length > limit for item in items):
+        raise PromptTooLongError("the input length exceeds the context length")
+    return items
+
+
+class Encoding:
+    """Texts on their way through an encoder, one bounded batch at a time.
+
+    Args:
+        spec: The request.
+        items: Its texts, tokenized.
+    """
+
+    def __init__(self, spec: Encode, items: Sequence[Encodable]) -> None:
+        self.id = spec.job_id
+        self._spec = spec
+        self._items = items
+        self._next = 0
+        self._rows: list[NDArray[np.float32]] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether all texts are encoded."""
+        return self._next >= len(self._items)
+
+    def step(self, encoder: Encoder) -> None:
+        """Encode the next batch."""
+        if self.finished:
+            return
+        count = batch_length(self._items[self._next :], encoder.info)
+        batch = list(islice(self._items, self._next, self._next + count))
+        self._rows.append(encoder.encode(batch).copy())
+        self._next += count
+
+    def events(self) -> list[JobEvent]:
+        """The vectors, and the end.
+
+        Raises:
+            NotFiniteError: If a vector holds NaN or infinity.
+        """
+        import numpy as np
+
+        tokens = sum(item.length for item in self._items)
+        vectors = np.concatenate(self._rows) if self._rows else np.zeros((0, 0), np.float32)
+        if not np.isfinite(vectors).all():
+            raise NotFiniteError("embedding contains NaN or Inf values")
+        vectors = shaped(vectors, self._spec)
+        data = vectors.astype("<f4").tobytes()
+        return [
+            Vectors(job_id=self.id, count=len(vectors), data=data),
+            Done(job_id=self.id, reason="stop", prompt_tokens=tokens),
+        ]
+
+
+def shaped(vectors: "NDArray[np.float32]", spec: Encode) -> "NDArray[np.float32]":
+    """Cut `(n, dim)` vectors to the dimensions asked for and scale them to length 1 if asked."""
+    import numpy as np
+
+    if spec.dimensions and 0 < spec.dimensions < vectors.shape[1]:
+        vectors = vectors[:, : spec.dimensions]
+    if spec.normalize and vectors.size:
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+        vectors = (vectors / np.maximum(norms, NORM_FLOOR)).astype(np.float32)
+    return vectors
+
+
+def batch_length(items: Sequence[Encodable], info: EngineInfo) -> int:
+    """How many of the first items one batch takes: at least one."""
+    tokens = 0
+    for count, item in enumerate(items):
+        tokens += item.length
+        if count and (tokens > info.batch_tokens or count >= info.slots):
+            return count
+    return len(items)

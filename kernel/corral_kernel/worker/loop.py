@@ -1,0 +1,262 @@
+"""The loop: one for every engine. Runs on the engine thread, which also writes every frame.
+
+Other threads reach it by `post`. A job is open from the moment its request was read until its
+`Done` or `Failed` is written: exactly one, whatever happens.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from corral_kernel.contracts import Encoder, Engine, Rows, TokenEngine
+from corral_kernel.errors import CorralError
+from corral_kernel.frames import Failed, JobEvent, Step
+from corral_kernel.worker.channel import Channel
+from corral_kernel.worker.encoding import Encoding
+from corral_kernel.worker.prompting import kept_tokens
+from corral_kernel.worker.running import Running
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SHARE = 8
+"""A worker with open jobs writes at least this many frames in a step timeout."""
+
+
+class Loop:
+    """Runs jobs until the process ends.
+
+    Args:
+        engine: A `TokenEngine`, an `Encoder`, or both.
+        channel: Where events go.
+        step_timeout_s: While anything is open a frame is owed this often.
+    """
+
+    def __init__(self, engine: Engine, channel: Channel, step_timeout_s: float) -> None:
+        self._engine = engine if isinstance(engine, TokenEngine) else None
+        self._encoder = engine if isinstance(engine, Encoder) else None
+        self._channel = channel
+        self._heartbeat_s = step_timeout_s / HEARTBEAT_SHARE
+        self._can_draft = "drafts" in engine.info.capabilities
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition()
+        self._open: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._paused: set[int] = set()
+        self._waiting: deque[Running] = deque()
+        self._live: dict[int, Running] = {}
+        self._encodings: deque[Encoding] = deque()
+        self._events: list[JobEvent] = []
+        self._written_at = time.monotonic()
+
+    # ------------------------------------------------------------------- from other threads
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have the engine thread call one of the methods below, before its next step."""
+        with self._wake:
+            self._inbox.append(action)
+            self._wake.notify()
+
+    # -------------------------------------------------------------- posted to engine thread
+
+    def opened(self, job_id: int) -> None:
+        """A request was read; its end is owed from now on."""
+        self._open.add(job_id)
+
+    def take(self, job: Running) -> None:
+        """A completion is prepared."""
+        if job.id in self._cancelled:
+            self.fail(job.id, "cancelled", "cancelled")
+            return
+        job.paused = job.id in self._paused
+        self._events.append(job.accepted)
+        self._waiting.append(job)
+
+    def take_encoding(self, encoding: Encoding) -> None:
+        """Texts are tokenized."""
+        if encoding.id in self._cancelled:
+            self.fail(encoding.id, "cancelled", "cancelled")
+            return
+        self._encodings.append(encoding)
+
+    def fail(self, job_id: int, code: str, message: str) -> None:
+        """End a job that did not get into the loop, or that fails in it."""
+        self._close(job_id, Failed(job_id=job_id, code=code, message=message))
+
+    def close_with(self, events: Sequence[JobEvent]) -> None:
+        """End a job that needs no engine: all its events, the end last."""
+        if events[0].job_id in self._open:
+            self._events += events[:-1]
+            self._close(events[-1].job_id, events[-1])
+
+    def cancel(self, job_id: int) -> None:
+        """End a job because nobody wants it; one still in preparation ends when it arrives."""
+        if job_id not in self._open:
+            return
+        self._cancelled.add(job_id)
+        waits = [job for job in self._waiting if job.id == job_id]
+        encodes = [encoding for encoding in self._encodings if encoding.id == job_id]
+        if waits or encodes or job_id in self._live:
+            self.fail(job_id, "cancelled", "cancelled")
+
+    def pause(self, job_id: int) -> None:
+        """Stop feeding a job."""
+        self._paused.add(job_id)
+        if job := self._live.get(job_id):
+            job.paused = True
+
+    def resume(self, job_id: int) -> None:
+        """Go on feeding it."""
+        self._paused.discard(job_id)
+        job = self._live.get(job_id)
+        if job is None:
+            return
+        job.paused = False
+        if job.held is not None:
+            held, job.held = job.held, None
+            self._feed(job, held)
+
+    # ------------------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Run for ever. Raises only what makes the engine untrustworthy."""
+        while True:
+            self._receive()
+            self._admit()
+            self._encode()
+            if self._engine is not None and self._feeding():
+                for rows in self._engine.forward():
+                    self._advance(rows)
+            self._write()
+
+    def _feeding(self) -> bool:
+        return any(job.held is None for job in self._live.values())
+
+    def _busy(self) -> bool:
+        return bool(self._encodings) or self._feeding() or (bool(self._waiting) and not self._live)
+
+    def _receive(self) -> None:
+        """Take what other threads posted; wait for it where there is nothing else to do."""
+        if not self._inbox and not self._busy():
+            with self._wake:
+                # A beat is owed only while anything is open.
+                timeout = self._heartbeat_s if self._open else None
+                self._wake.wait_for(lambda: bool(self._inbox), timeout)
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _admit(self) -> None:
+        """First come, first admitted."""
+        while self._engine is not None and self._waiting:
+            job = self._waiting[0]
+            try:
+                admission = self._engine.admit(job.job())
+            except Exception as error:  # noqa: BLE001 - whatever `admit` raises is this job's
+                self._blame(job.id, error)
+                continue
+            if admission is None:
+                return
+            self._waiting.popleft()
+            self._live[job.id] = job
+            job.admitted(admission.cached_tokens)
+
+    def _encode(self) -> None:
+        """One batch between two steps, so that nobody's tokens wait for a long list of texts."""
+        if self._encoder is None or not self._encodings:
+            return
+        encoding = self._encodings[0]
+        try:
+            encoding.step(self._encoder)
+            if encoding.finished:
+                self.close_with(encoding.events())
+            else:
+                self._encodings.rotate(-1)
+        except CorralError as error:
+            self._blame(encoding.id, error)
+
+    def _advance(self, rows: Rows) -> None:
+        job = self._live[rows.job_id]
+        if rows.error is not None:
+            self.fail(job.id, "engine", rows.error)
+            return
+        if rows.logits is None:
+            return
+        try:
+            chosen = job.choose(rows.logits)
+        except Exception as error:  # noqa: BLE001 - samplers and constraints are anybody's
+            self._blame(job.id, error)
+            return
+        if not job.reason and job.is_full and not self._make_room(job, chosen):
+            return
+        if (text := job.text()) is not None:
+            self._events.append(text)
+        if job.reason:
+            self._close(job.id, job.done())
+        elif job.paused:
+            job.held = chosen
+        else:
+            self._feed(job, chosen)
+
+    def _feed(self, job: Running, chosen: list[int]) -> None:
+        assert self._engine is not None
+        drafts = job.drafts() if self._can_draft else ()
+        self._engine.extend(job.id, chosen, drafts)
+
+    def _make_room(self, job: Running, chosen: list[int]) -> bool:
+        """The window is full: end the job, or forget half of what is not to be kept.
+
+        Returns:
+            False if the job waits to be admitted again, with its text written.
+        """
+        if not job.spec.shift:
+            job.finish("length")
+            return True
+        assert self._engine is not None
+        positions = job.positions - len(chosen)
+        keep = kept_tokens(
+            self._engine.tokenizer, job.spec.options.num_keep, positions, positions - len(chosen)
+        )
+        stop = keep + max(len(chosen), (positions - keep) // 2)
+        if stop > positions:
+            job.finish("length")
+            return True
+        moved = self._engine.cut(job.id, keep, stop)
+        job.forget(keep, stop)
+        if moved:
+            return True
+        self._engine.release(job.id)
+        del self._live[job.id]
+        self._waiting.appendleft(job)
+        if (text := job.text()) is not None:
+            self._events.append(text)
+        return False
+
+    # ------------------------------------------------------------------------------- the ends
+
+    def _blame(self, job_id: int, error: Exception) -> None:
+        if isinstance(error, CorralError):
+            self.fail(job_id, error.code, str(error))
+            return
+        logger.error("job %d failed", job_id, exc_info=error)
+        self.fail(job_id, "engine", f"{type(error).__name__}: {error}")
+
+    def _close(self, job_id: int, end: JobEvent) -> None:
+        if job_id not in self._open:
+            return
+        if self._live.pop(job_id, None) is not None and self._engine is not None:
+            self._engine.release(job_id)
+        self._waiting = deque(job for job in self._waiting if job.id != job_id)
+        self._encodings = deque(task for task in self._encodings if task.id != job_id)
+        for ids in (self._open, self._cancelled, self._paused):
+            ids.discard(job_id)
+        self._events.append(end)
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        owed = bool(self._open) and now - self._written_at >= self._heartbeat_s / 2
+        if not self._events and not owed:
+            return
+        self._channel.send(Step(events=tuple(self._events)))
+        self._events.clear()
+        self._written_at = now

@@ -1,0 +1,192 @@
+"""What a worker process does from its start to its end."""
+
+import ctypes
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from corral_kernel import API_VERSION, frames, options
+from corral_kernel.contracts import Encoder, Engine, LoadRequest, TokenEngine
+from corral_kernel.errors import CorralError, UnsupportedError
+from corral_kernel.plugins import Plugins
+from corral_kernel.worker.channel import Channel
+from corral_kernel.worker.encoding import Encoding, tokenize
+from corral_kernel.worker.loop import Loop
+from corral_kernel.worker.preparing import Preparer
+from corral_kernel.worker.setup import Setup
+from corral_kernel.worker.text_threads import TextThreads
+
+logger = logging.getLogger(__name__)
+
+# Each native call that returns beside a thread running Python waits one interval: at the default
+# 5 ms a decode beside a rendering template takes twice its time, at this 0.2 ms more.
+SWITCH_INTERVAL_S = 0.0002
+TEXT_DEADLINE_S = 20.0
+REPORT_INTERVAL_S = 0.1
+EXIT_LOAD_FAILED = 65
+EXIT_ENGINE_FAILED = 70
+PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """One worker process: `run` returns only when loading failed."""
+
+    def __init__(self, channel: Channel, plugins: Plugins) -> None:
+        self._channel = channel
+        self._plugins = plugins
+        self._loads: queue.SimpleQueue[frames.Load] = queue.SimpleQueue()
+        self._loop: Loop | None = None
+        self._engine: Engine | None = None
+        self._preparer: Preparer | None = None
+        self._text = TextThreads(TEXT_DEADLINE_S)
+
+    def run(self) -> int:
+        """Say hello, load, and run jobs; gives an exit status."""
+        self._channel.send(frames.Hello(api_version=API_VERSION, pid=os.getpid()))
+        self._channel.read_forever(self._take)
+        load = self._loads.get()
+        try:
+            engine = self._load(load)
+        except Exception as error:  # noqa: BLE001 - a backend may raise anything; it is the answer
+            code = error.code if isinstance(error, CorralError) else "load_failed"
+            logger.warning("loading failed", exc_info=error)
+            message = str(error) or type(error).__name__
+            self._channel.send(frames.LoadFailed(code=code, message=message))
+            return EXIT_LOAD_FAILED
+        self._engine = engine
+        self._loop = Loop(engine, self._channel, load.step_timeout_s)
+        if isinstance(engine, TokenEngine):
+            draft = load.options.get("draft_num_predict") or 0
+            self._preparer = Preparer(engine, self._plugins, draft)
+        self._channel.send(frames.Loaded(info=engine.info))
+        try:
+            self._loop.run()
+        except BaseException:
+            logger.exception("the engine failed")
+            return EXIT_ENGINE_FAILED
+
+    def _load(self, load: frames.Load) -> Engine:
+        if load.api_version != API_VERSION:
+            raise UnsupportedError(
+                f"the server speaks worker API {load.api_version}, this worker {API_VERSION}"
+            )
+        os.environ.update(load.claim.environment)
+        _plugin, backend = self._plugins.backends[load.claim.backend]
+        return self._plugins.load(
+            load.plugin,
+            LoadRequest(
+                claim=load.claim,
+                options=options.build(backend.options, load.options),
+                files=load.files,
+                slots=load.slots,
+                report=self._reporter(),
+            ),
+        )
+
+    def _reporter(self) -> Callable[[float], bool]:
+        """A backend may report as often as it likes; a few a second are sent."""
+        last = 0.0
+
+        def report(share: float) -> bool:
+            nonlocal last
+            if time.monotonic() - last >= REPORT_INTERVAL_S:
+                last = time.monotonic()
+                self._channel.send(frames.Loading(share=share))
+            return True
+
+        return report
+
+    # ------------------------------------------------------------------- on the reader thread
+
+    def _take(self, message: frames.ToWorker) -> None:
+        if isinstance(message, frames.Load):
+            self._loads.put(message)
+            return
+        loop = self._loop
+        assert loop is not None, "jobs come after `Loaded`"
+        match message:
+            case frames.Generate():
+                loop.post(lambda: loop.opened(message.job_id))
+                self._submit(loop, message.job_id, lambda: self._prepare(loop, message))
+            case frames.Encode():
+                loop.post(lambda: loop.opened(message.job_id))
+                self._submit(loop, message.job_id, lambda: self._tokenize(loop, message))
+            case frames.Cancel():
+                loop.post(lambda: loop.cancel(message.job_id))
+                self._text.interrupt(message.job_id)
+            case frames.Pause():
+                loop.post(lambda: loop.pause(message.job_id))
+            case frames.Resume():
+                loop.post(lambda: loop.resume(message.job_id))
+            case _:
+                assert_never(message)
+
+    def _submit(self, loop: Loop, job_id: int, work: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except CorralError as error:
+                code, message = error.code, str(error)
+                loop.post(lambda: loop.fail(job_id, code, message))
+            except Exception as error:
+                logger.exception("job %d cannot be prepared", job_id)
+                text = f"{type(error).__name__}: {error}"
+                loop.post(lambda: loop.fail(job_id, "engine", text))
+
+        def late() -> None:
+            words = f"preparing the request took over {TEXT_DEADLINE_S:g} s, or it was cancelled"
+            loop.post(lambda: loop.fail(job_id, "template", words))
+
+        self._text.submit(job_id, guarded, late)
+
+    # --------------------------------------------------------------------- on a text thread
+
+    def _prepare(self, loop: Loop, spec: frames.Generate) -> None:
+        if self._preparer is None:
+            raise UnsupportedError("this model makes vectors, it does not complete text")
+        if spec.render_only:
+            events = self._preparer.render(spec)
+            loop.post(lambda: loop.close_with(events))
+            return
+        job = self._preparer.prepare(spec)
+        loop.post(lambda: loop.take(job))
+
+    def _tokenize(self, loop: Loop, spec: frames.Encode) -> None:
+        if not isinstance(self._engine, Encoder):
+            raise UnsupportedError("this model completes text, it does not make embeddings")
+        encoding = Encoding(spec, tokenize(self._engine, spec))
+        loop.post(lambda: loop.take_encoding(encoding))
+
+
+def main(argument: str) -> int:
+    """Run a worker; `argument` is a `Setup` as JSON."""
+    setup = msgspec.json.decode(argument, type=Setup)
+    _die_with(setup.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to handle
+    logging.basicConfig(
+        level=logging.DEBUG if setup.debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    channel = Channel(socket.socket(fileno=setup.descriptor))
+    plugins = Plugins(setup.only, setup.disabled)
+    status = Worker(channel, plugins).run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # the reader thread is deep in a read: an orderly exit would wait for it
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with the server's; the channel's end is the second way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it was gone before the line above

@@ -1,0 +1,182 @@
+"""From a `PromptSpec` to a prompt that fits: render, tokenize, truncate."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from corral_kernel.contracts import (
+    ChatRenderer,
+    Conversation,
+    Message,
+    Part,
+    Prompt,
+    TextPart,
+    TokenEngine,
+    Tokenizer,
+    TokenSegment,
+)
+from corral_kernel.errors import PluginError, PromptTooLongError, UnsupportedError
+from corral_kernel.frames import PromptSpec
+
+TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the "
+    "prompt, adjust the context length in settings, or use a model with a longer context length"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A prompt and what was left out of it."""
+
+    prompt: Prompt
+    parts: Sequence[Part]
+    dropped_messages: int = 0
+    dropped_tokens: int = 0
+
+    @property
+    def text(self) -> str:
+        """The rendered text."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+class PromptBuilder:
+    """Builds prompts for one engine; used by several text threads at once.
+
+    Args:
+        engine: Whose tokenizer and context length count.
+        renderers: By name.
+    """
+
+    def __init__(self, engine: TokenEngine, renderers: dict[str, ChatRenderer]) -> None:
+        self._engine = engine
+        self._renderers = renderers
+
+    def build(self, spec: PromptSpec, *, now: float, num_keep: int, shift: bool) -> Built:
+        """Render and tokenize, and shorten what is over the context length as the spec allows.
+
+        Raises:
+            PromptTooLongError: If it stays over the context length.
+            TemplateError: If the template fails.
+        """
+        context_tokens = self._engine.info.context_tokens
+        built = self._whole(spec, now, drop=0)
+        if spec.drop_messages and built.prompt.length > context_tokens and len(spec.messages) > 1:
+            built = self._drop(spec, now, context_tokens)
+        if spec.cut_middle and built.prompt.length > context_tokens - 1:
+            built = self._cut(built, num_keep, shift=shift)
+        if built.prompt.length > context_tokens:
+            raise PromptTooLongError(TOO_LONG)
+        if built.prompt.length == 0:
+            raise UnsupportedError(
+                "the prompt comes to no tokens at all, and the model adds none of its own"
+            )
+        return built
+
+    def _whole(self, spec: PromptSpec, now: float, drop: int) -> Built:
+        parts = self._render(spec, now, drop)
+        if spec.context_ids:
+            before = decode(self._engine.tokenizer, spec.context_ids)
+            parts = [TextPart(before), *parts]
+        dropped = len(spec.messages) - len(without(spec.messages, drop))
+        return Built(self._engine.prepare(_merged(parts)), parts, dropped)
+
+    def _render(self, spec: PromptSpec, now: float, drop: int) -> Sequence[Part]:
+        if spec.text is not None:
+            return [TextPart(spec.text)]
+        renderer = self._renderers.get(spec.renderer)
+        if renderer is None:
+            raise PluginError(f"no plugin gives the chat format {spec.renderer!r} here")
+        tokenizer = self._engine.tokenizer
+        return renderer.render(
+            spec.template,
+            Conversation(
+                messages=without(spec.messages, drop),
+                bos=_literal(tokenizer, tokenizer.bos_id),
+                eos=_literal(tokenizer, tokenizer.eos_id),
+                now=now,
+            ),
+        )
+
+    def _drop(self, spec: PromptSpec, now: float, context_tokens: int) -> Built:
+        """Leave out the fewest old messages; the last one stays even if it is too long."""
+        tried: dict[int, Built] = {}
+
+        def fits(drop: int) -> bool:
+            tried[drop] = self._whole(spec, now, drop)
+            return tried[drop].prompt.length <= context_tokens
+
+        drop = first_true(fits, 1, len(spec.messages) - 1)
+        return tried.get(drop) or self._whole(spec, now, drop)
+
+    def _cut(self, built: Built, num_keep: int, *, shift: bool) -> Built:
+        """Keep the first few tokens and the tail that leaves half of the rest free."""
+        if not shift:
+            raise PromptTooLongError(TOO_LONG)
+        segments = built.prompt.segments
+        if not all(isinstance(segment, TokenSegment) for segment in segments):
+            return built  # media stay whole
+        ids = built.prompt.history()
+        context_tokens = self._engine.info.context_tokens
+        keep = kept_tokens(self._engine.tokenizer, num_keep, len(ids), context_tokens - 1)
+        length = context_tokens - max((context_tokens - keep) // 2, 1)
+        cut = (*ids[:keep], *ids[len(ids) - (length - keep) :])
+        return Built(
+            Prompt((TokenSegment(cut),)),
+            built.parts,
+            built.dropped_messages,
+            dropped_tokens=len(ids) - len(cut),
+        )
+
+
+def kept_tokens(tokenizer: Tokenizer, num_keep: int, length: int, limit: int) -> int:
+    """How many leading tokens survive a cut: `num_keep`, all for a negative one, BOS besides."""
+    keep = length if num_keep < 0 else num_keep + (1 if tokenizer.adds_bos else 0)
+    return max(0, min(keep, length, limit))
+
+
+def without(messages: tuple[Message, ...], drop: int) -> tuple[Message, ...]:
+    """The messages less the first `drop`, of which those of the system stay."""
+    return (*(m for m in messages[:drop] if m.role == "system"), *messages[drop:])
+
+
+def first_true(test: Callable[[int], bool], low: int, high: int) -> int:
+    """The smallest value in [low, high] that passes, of a test that once true stays so; or high."""
+    while low < high:
+        middle = (low + high) // 2
+        if test(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def decode(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+    """The text of token ids that a client sent.
+
+    Raises:
+        UnsupportedError: If an id is none of this model's.
+    """
+    count = len(tokenizer.pieces)
+    wrong = next((i for i in token_ids if not 0 <= i < count), None)
+    if wrong is not None:
+        raise UnsupportedError(f"context holds token id {wrong}; this model has {count} tokens")
+    return tokenizer.decode(token_ids).decode("utf-8", "replace")
+
+
+def _literal(tokenizer: Tokenizer, token_id: int | None) -> str:
+    return "" if token_id is None else tokenizer.pieces[token_id].decode("utf-8", "replace")
+
+
+def _merged(parts: Sequence[Part]) -> list[Part]:
+    """Neighbouring texts of one kind as one: they are tokenized together, as they are read."""
+    merged: list[Part] = []
+    for part in parts:
+        last = merged[-1] if merged else None
+        if (
+            isinstance(part, TextPart)
+            and isinstance(last, TextPart)
+            and part.special == last.special
+        ):
+            merged[-1] = TextPart(last.text + part.text, part.special)
+        else:
+            merged.append(part)
+    return merged

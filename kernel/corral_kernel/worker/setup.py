@@ -1,0 +1,21 @@
+"""What the server tells a new worker on its command line."""
+
+import msgspec
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything before the first frame.
+
+    Args:
+        descriptor: Of the channel's socket.
+        parent: Process id of the server.
+        only: Plugins to load; None: all.
+        disabled: Plugins to leave out.
+        debug: Log more.
+    """
+
+    descriptor: int
+    parent: int
+    only: tuple[str, ...] | None = None
+    disabled: tuple[str, ...] = ()
+    debug: bool = False

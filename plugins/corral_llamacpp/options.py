@@ -1,0 +1,31 @@
+"""What can be set when a model is loaded with llama.cpp."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from corral_kernel.contracts import LoadOptions
+
+KvType = Literal["f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+
+class LlamaOptions(LoadOptions, frozen=True, kw_only=True):
+    """Load options of the llama.cpp backend."""
+
+    flash_attention: Annotated[
+        bool | None, Meta(description="fused attention; unset: wherever the device has it")
+    ] = None
+    kv_cache_type: Annotated[
+        str,
+        Meta(description="type of the cached keys and values: f16, q8_0, q4_0, …; empty: f16"),
+    ] = ""
+    num_ubatch: Annotated[
+        int,
+        Meta(ge=0, description="tokens computed at once; a cancel waits this long; 0: automatic"),
+    ] = 0
+    split_mode: Annotated[
+        str, Meta(description="how several GPUs share a model: layer, row or none; empty: layer")
+    ] = ""
+    tensor_split: Annotated[
+        str, Meta(description="share of each GPU, such as 3,1; empty: by free memory")
+    ] = ""

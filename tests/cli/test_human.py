@@ -1,0 +1,112 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from corral_cli import human, table
+from corral_cli.listing import processor, until
+
+NOW = datetime(2026, 8, 21, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1000, "1 KB"),
+        (1999, "2.0 KB"),
+        (9_940_000, "9.9 MB"),
+        (10_900_000, "10 MB"),
+        (4_661_224_676, "4.7 GB"),
+        (2_000_000_000, "2 GB"),
+        (12_345_678_901, "12 GB"),
+        (1_500_000_000_000, "1.5 TB"),
+    ],
+)
+def test_sizes_have_decimal_units(size_bytes: int, text: str) -> None:
+    assert human.size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (999, "999"),
+        (23_456, "23K"),
+        (134_515_008, "134.52M"),
+        (135_000_000, "135M"),
+        (3_212_749_888, "3.2B"),
+        (7_000_000_000, "7B"),
+    ],
+)
+def test_counts_are_short(number: int, text: str) -> None:
+    assert human.count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("ago", "text"),
+    [
+        (timedelta(seconds=0.5), "Less than a second ago"),
+        (timedelta(seconds=1), "1 second ago"),
+        (timedelta(seconds=59), "59 seconds ago"),
+        (timedelta(seconds=60), "About a minute ago"),
+        (timedelta(minutes=59), "59 minutes ago"),
+        (timedelta(minutes=60), "About an hour ago"),
+        (timedelta(minutes=100), "2 hours ago"),
+        (timedelta(hours=47), "47 hours ago"),
+        (timedelta(hours=48), "2 days ago"),
+        (timedelta(days=13), "13 days ago"),
+        (timedelta(days=14), "2 weeks ago"),
+        (timedelta(days=59), "8 weeks ago"),
+        (timedelta(days=60), "2 months ago"),
+        (timedelta(days=729), "24 months ago"),
+        (timedelta(days=731), "2 years ago"),
+        (timedelta(seconds=-299.5), "4 minutes from now"),
+        (timedelta(days=-365 * 20), "20 years from now"),
+        (timedelta(days=-365 * 292), "Forever"),
+    ],
+)
+def test_times_are_told_from_now(ago: timedelta, text: str) -> None:
+    assert human.relative(NOW - ago, NOW) == text
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "", "soon"])
+def test_the_zero_time_never_comes(text: str) -> None:
+    assert human.relative(human.parse_time(text)) == "Never"
+
+
+def test_times_have_nine_digits_and_zones() -> None:
+    assert human.parse_time("2026-08-21T14:00:00.123456789+02:00") == datetime(
+        2026, 8, 21, 12, 0, 0, 123456, tzinfo=UTC
+    )
+    assert human.parse_time("2026-08-21T12:00:00Z") == NOW
+
+
+def test_a_model_past_its_time_is_stopping() -> None:
+    assert until("2026-08-21T11:59:59Z", NOW) == "Stopping..."
+    assert until("2026-08-21T12:04:59Z", NOW) == "4 minutes from now"
+    assert until("2318-12-01T12:00:00Z", NOW) == "Forever"
+    assert until("0001-01-01T00:00:00Z", NOW) == "Never"
+
+
+@pytest.mark.parametrize(
+    ("size", "size_vram", "text"),
+    [
+        (100, 0, "100% CPU"),
+        (100, 100, "100% GPU"),
+        (100, 75, "25%/75% CPU/GPU"),
+        (1000, 995, "1%/99% CPU/GPU"),
+        (100, 101, "Unknown"),
+        (0, 1, "Unknown"),
+    ],
+)
+def test_the_processor_column_tells_where_a_model_is(size: int, size_vram: int, text: str) -> None:
+    assert processor(size, size_vram) == text
+
+
+def test_table_columns_are_four_apart_and_padded_at_the_end() -> None:
+    rows = [("NAME", "ID"), ("llama3.2:latest", "a80c")]
+    assert table.render(rows) == "NAME               ID      \nllama3.2:latest    a80c    \n"
+
+
+def test_a_cell_cannot_steer_the_terminal() -> None:
+    assert table.render([("a\x1b[2Jb\n",)]) == "a[2Jb    \n"

@@ -1,0 +1,126 @@
+"""Real servers for all tests: started as a user's would be, on a port of their own."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+MODELS = Path(__file__).parent / "models"
+TINY_CHAT = MODELS / "tiny-chat-f32.gguf"
+
+_SERVE = (
+    "import os, sys; from corral_api.server import serve; "
+    "from corral_kernel.environment import Settings; "
+    "sys.exit(serve(Settings.from_environ(os.environ)))"
+)
+_LISTENING = "Listening on "
+
+
+@dataclass
+class Server:
+    """A server process. `log` grows with what it writes to standard error."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    url: str = ""
+    log: list[str] = field(default_factory=list)
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does; give its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=20)
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """What a server's process sees: nothing of the user's own settings."""
+    ours = {"CORRAL_HOME": str(home), "CORRAL_HOST": "127.0.0.1:0", **more}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CORRAL_", "OLLAMA_"))}
+    return kept | ours
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ours: of what Corral alone says; skipped at other servers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--base-url",
+        default=os.environ.get("CORRAL_TEST_URL"),
+        help="run tests/conformance against this server, not one of its own",
+    )
+
+
+@contextlib.contextmanager
+def running_server(home: Path, **settings: str) -> Iterator[Server]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE],
+        env=environment(home, **settings),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process, home)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            server.log.append(line)
+            if _LISTENING in line:
+                server.url = "http://" + line.partition(_LISTENING)[2].strip()
+                break
+        else:
+            pytest.fail(f"the server ended with {process.wait()}:\n{''.join(server.log)}")
+        reader = threading.Thread(target=lambda: server.log.extend(process.stderr or ()))
+        reader.start()
+        yield server
+        server.stop()
+        reader.join()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def put_blob(client: httpx.Client, path: Path) -> str:
+    """Bring a file into the server's store; give its digest."""
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    client.post(f"/api/blobs/{digest}", content=path.read_bytes()).raise_for_status()
+    return digest
+
+
+def create_from_file(client: httpx.Client, name: str, path: Path) -> None:
+    """Make a model of one GGUF file."""
+    body = {"model": name, "files": {path.name: put_blob(client, path)}, "stream": False}
+    client.post("/api/create", json=body).raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., Server]]:
+    """Start servers with settings of their own; all end with the session."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings: str) -> Server:
+            home = tmp_path_factory.mktemp("home")
+            return stack.enter_context(running_server(home, **settings))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., Server]) -> Server:
+    """One server for all tests that need no settings; it has the model `tiny-chat`."""
+    started = start_server()
+    with httpx.Client(base_url=started.url, timeout=60) as client:
+        create_from_file(client, "tiny-chat", TINY_CHAT)
+    return started

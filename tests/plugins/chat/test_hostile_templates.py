@@ -1,0 +1,195 @@
+"""Templates that would take memory or time; each must end soon, as an error of its own."""
+
+import ctypes
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from corral_chat import bounds
+from corral_chat.renderers import JinjaRenderer
+from corral_kernel.contracts import Conversation, Message
+from corral_kernel.errors import TemplateError
+
+CONVERSATION = Conversation(messages=(Message(role="user", content="hi"),))
+
+
+def doubling(step: str, start: str = "'aaaaaaaa'", end: str = "") -> str:
+    return (
+        f"{{% set ns = namespace(a={start}) %}}{{% for i in range(60) %}}"
+        f"{{% set ns.a = {step} %}}{{% endfor %}}{end}"
+    )
+
+
+BLOCK = (
+    "{% set ns = namespace(a='aaaaaaaa') %}{% for i in range(60) %}"
+    "{% set b %}{{ ns.a }}{{ ns.a }}{% endset %}{% set ns.a = b %}{% endfor %}"
+)
+CHAINED = (
+    "{% set big = 'x' * 1000000 %}{% set ns = namespace(a=1) %}"
+    "{% for i in range(100000) %}{% set ns.a = namespace(a=ns.a, b=STEP) %}{% endfor %}"
+)
+TEXT, ITEMS, BITS, WIDTH = "16,777,216 fit", "200,000 items", "1024 bits", "width over 999"
+UNSAFE, MISSING = "is unsafe", "No filter named"
+
+LARGE = {
+    "repeated text": ("{{ 'a' * 2000000000 }}", TEXT),
+    "text repeated": ("{{ 2000000000 * 'a' }}", TEXT),
+    "repeated list": ("{{ [1] * 2000000000 }}", ITEMS),
+    "power": ("{{ 9 ** 99999999 }}", BITS),
+    "squares": (doubling("ns.a * ns.a", "3"), BITS),
+    "long number": ("{{ ('f' * 16000000)|int(0, 16) }}", BITS),
+    "percent width": ("{{ '%1000000000d' % 1 }}", WIDTH),
+    "percent star": ("{{ '%*d' % (1000000000, 1) }}", WIDTH),
+    "percent name": ("{{ '%(a)99999999s' % {'a': 1} }}", WIDTH),
+    "percent many": ("{% set a = 'x' * 9999999 %}{{ ('%s' * 9) % (a,a,a,a,a,a,a,a,a) }}", TEXT),
+    "format filter": ("{{ '%999999999d'|format(1) }}", WIDTH),
+    "format": ("{{ '{:1000000000}'.format(1) }}", WIDTH),
+    "format nested": ("{{ '{:{}}'.format(1, 1000000000) }}", WIDTH),
+    "format many": ("{{ ('{0}' * 100000).format('x' * 100000) }}", TEXT),
+    "range": ("{{ range(1000000000)|list }}", "Range too big"),
+    "plus": (doubling("ns.a + ns.a"), TEXT),
+    "tilde": (doubling("ns.a ~ ns.a"), TEXT),
+    "block": (BLOCK, TEXT),
+    "join filter": (doubling("[ns.a, ns.a]|join(ns.a)"), TEXT),
+    "join method": (doubling("ns.a.join([ns.a, ns.a])"), TEXT),
+    "replace method": (doubling("ns.a.replace('a', ns.a)"), TEXT),
+    "replace filter": (doubling("ns.a|replace('a', ns.a)"), TEXT),
+    "printed list": (doubling("[ns.a, ns.a]", end="{{ ns.a }}"), ITEMS),
+    "dumped list": (doubling("(ns.a, ns.a)", end="{{ ns.a|tojson }}"), ITEMS),
+    "dict literal": (doubling("{'a': ns.a, 'b': ns.a}"), ITEMS),
+    "dict call": (doubling("dict(a=ns.a, b=ns.a)"), ITEMS),
+    "added lists": (doubling("ns.a + ns.a", "[1]"), ITEMS),
+    "long texts in a list": (doubling("[ns.a, ns.a]", "'x' * 1000000"), TEXT),
+    "chain of texts": (CHAINED.replace("STEP", "big ~ i"), "256 MiB"),
+    "chain of slices": (CHAINED.replace("STEP", "big[1:]"), "256 MiB"),
+    "output": ("{% set a = 'x' * 1000000 %}{% for i in range(99) %}{{ a }}{% endfor %}", TEXT),
+    "indented json": ("{{ [[1]]|tojson(indent=1000000000) }}", "an indent of"),
+    "indent": ("{{ 'a\nb'|indent(1000000000) }}", "an indent of"),
+    "round": ("{{ 1.5|round(1000000000, 'ceil') }}", "a precision of"),
+    "split": ("{{ ('a' * 16000000).split('a') }}", ITEMS),
+    "split at blanks": ("{{ ('a ' * 8000000).rsplit() }}", ITEMS),
+    "lines": ("{{ ('\n' * 16000000).splitlines() }}", ITEMS),
+    "list of letters": ("{{ ('a' * 16000000)|list }}", ITEMS),
+    "sorted letters": ("{{ ('a' * 16000000)|sort }}", ITEMS),
+    "mapped letters": ("{{ ('a' * 16000000)|map('upper')|list }}", ITEMS),
+    "ljust": ("{{ 'a'.ljust(1000000000) }}", UNSAFE),
+    "expandtabs": ("{{ '\t'.expandtabs(1000000000) }}", UNSAFE),
+    "to_bytes": ("{{ (1).to_bytes(1000000000) }}", UNSAFE),
+    "center": ("{{ 'a'|center(1000000000) }}", MISSING),
+    "batch": ("{{ [1]|batch(1000000000, 1)|list }}", MISSING),
+    "lipsum": ("{{ lipsum(1000000) }}", "undefined"),
+    "date": ("{{ strftime_now('%Y' * 100000) }}", "date format"),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), LARGE.values(), ids=LARGE.keys())
+def test_what_would_grow_large_is_refused(source: str, message: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(TemplateError, match=message):
+        JinjaRenderer().render(source, CONVERSATION)
+    assert time.monotonic() - begin < 4
+
+
+def test_what_would_grow_large_takes_little_memory() -> None:
+    """In a process of its own, where no earlier test has raised the peak."""
+    own = (
+        "import resource, runpy\n"
+        f"tests = runpy.run_path({__file__!r})\n"
+        "tests['run_large'](); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", own], capture_output=True, check=True, timeout=60)
+    scale = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * scale < 700 << 20
+
+
+def run_large() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    for source, _ in LARGE.values():
+        with pytest.raises(TemplateError):
+            JinjaRenderer().render(source, CONVERSATION)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "{% for i in range(9) recursive %}{{ loop(range(9)) if loop.depth < 100 }}{% endfor %}",
+        "{% set a = range(99999)|list %}{% for i in a %}{% if -1 in a %}{% endif %}{% endfor %}",
+        "{% set a = [[0]*400]*400 %}{% for i in range(9999) %}{{ a == [[0]*400]*400 }}{% endfor %}",
+        "{% macro m() %}{% for i in range(99999) %}{% for j in range(99999) %}"
+        + "a{% if 1 %}b{% endif %}" * 500
+        + "{% endfor %}{% endfor %}{% endmacro %}{{ m() }}",
+    ],
+    ids=["loops", "no pass", "macros", "recursive loop", "search", "comparison", "constants"],
+)
+def test_what_would_run_long_is_ended(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_SECONDS", 0.5)
+    begin = time.monotonic()
+    with pytest.raises(TemplateError, match="the template takes over"):
+        JinjaRenderer().render(source, CONVERSATION)
+    assert time.monotonic() - begin < 4
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+        "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    ],
+    ids=["macro", "loop"],
+)
+def test_endless_recursion_is_an_error(source: str) -> None:
+    with pytest.raises(TemplateError, match="nested too deeply"):
+        JinjaRenderer().render(source, CONVERSATION)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].pop('role') }}",
+        "{{ messages[0].update({}) }}",
+        "{{ raise_exception.__globals__['x'] }}",
+        "{{ '{0.__class__.__mro__}'.format('') }}",
+        "{{ ''|attr('__class__') }}",
+        "{{ namespace.__init__.__globals__ }}",
+    ],
+)
+def test_nothing_leads_out_of_the_sandbox(source: str) -> None:
+    with pytest.raises(TemplateError):
+        JinjaRenderer().render(source, CONVERSATION)
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def test_a_rendering_can_be_interrupted_from_outside() -> None:
+    source = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    raised: list[BaseException] = []
+    running = threading.Event()
+
+    def run() -> None:
+        running.set()
+        try:
+            JinjaRenderer().render(source, CONVERSATION)
+        except (Interrupt, TemplateError) as error:
+            raised.append(error)
+
+    JinjaRenderer().describe(source)
+    thread = threading.Thread(target=run)
+    thread.start()
+    running.wait()
+    while thread.is_alive() and not raised:
+        thread.join(0.05)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupt)
+        )
+    assert [type(error) for error in raised] == [Interrupt]

