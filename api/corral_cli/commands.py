@@ -70,8 +70,6 @@ _SERVER_VARIABLES: Final = (
     "MEMORY_BUDGET",
     "FLASH_ATTENTION",
     "KV_CACHE_TYPE",
-    "GPU_OVERHEAD",
-    "SCHED_SPREAD",
     "NOPRUNE",
     "NO_CLOUD",
     "ORIGINS",

@@ -20,8 +20,6 @@ VARIABLES: Final = {
     "MEMORY_BUDGET": "memory for all models, such as 8GiB (default: what there is)",
     "FLASH_ATTENTION": "force flash attention on or off",
     "KV_CACHE_TYPE": "type of the K/V cache (default f16)",
-    "GPU_OVERHEAD": "bytes kept free on each GPU",
-    "SCHED_SPREAD": "spread every model over all GPUs",
     "NOPRUNE": "keep unused blobs at start",
     "NO_CLOUD": "turn cloud features off",
     "ORIGINS": "more allowed origins, with commas between",

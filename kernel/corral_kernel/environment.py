@@ -183,8 +183,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     context_length: int = 0  # default num_ctx; 0: automatic
     flash_attention: bool | None = None  # None: automatic
     kv_cache_type: str = ""  # "" is f16
-    gpu_overhead_bytes: int = 0  # kept free on each GPU
-    sched_spread: bool = False
     memory_budget_bytes: int | None = None  # for all loaded models; None: what the machine has
     noprune: bool = False
     no_cloud: bool = False
@@ -215,8 +213,6 @@ class Settings(Struct, frozen=True, kw_only=True):
             context_length=reader.uint("CONTEXT_LENGTH", 0),
             flash_attention=flag(environ, "FLASH_ATTENTION"),
             kv_cache_type=variable(environ, "KV_CACHE_TYPE").lower(),
-            gpu_overhead_bytes=reader.uint("GPU_OVERHEAD", 0),
-            sched_spread=flag(environ, "SCHED_SPREAD") or False,
             memory_budget_bytes=reader.read("MEMORY_BUDGET", parse_size, None),
             noprune=flag(environ, "NOPRUNE") or False,
             no_cloud=flag(environ, "NO_CLOUD") or False,

@@ -152,9 +152,7 @@ class Plugins:
     @cached_property
     def constraints(self) -> dict[str, tuple[Plugin, ConstraintType]]:
         """Kinds of `format` by name."""
-        return self._collect(
-            "constraint", "corral_constraints", ConstraintType, lambda c: c.name
-        )
+        return self._collect("constraint", "corral_constraints", ConstraintType, lambda c: c.name)
 
     @cached_property
     def renderers(self) -> dict[str, tuple[Plugin, ChatRenderer]]:
@@ -191,9 +189,7 @@ class Plugins:
         """Every bid for a model, the highest first."""
         bids: list[Bid] = []
         usable = {
-            id(plugin): plugin
-            for plugin, _ in self.backends.values()
-            if plugin.status == "ok"
+            id(plugin): plugin for plugin, _ in self.backends.values() if plugin.status == "ok"
         }
         for plugin in usable.values():
             try:
@@ -234,8 +230,13 @@ class Plugins:
                 before = self._clashes.get((kind, name), Clash(kind, name, winner, ()))
                 losers = (*before.losers, plugin.name)
                 self._clashes[kind, name] = Clash(kind, name, winner, losers)
-                logger.warning("%s %r of plugin %s is left out: %s gives that name",
-                               kind, name, plugin.name, winner)
+                logger.warning(
+                    "%s %r of plugin %s is left out: %s gives that name",
+                    kind,
+                    name,
+                    plugin.name,
+                    winner,
+                )
         return found
 
     def _answers(self, plugin: Plugin, hook: str, wanted: type[T]) -> Iterator[T]:

@@ -6,6 +6,9 @@ from corral_kernel.models import Model
 
 NAME = "llamacpp"
 
+ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+"""An assertion that fails ends the worker at once, not after a debugger printed all its stacks."""
+
 _SINGLE = frozenset(
     {
         "lfm2", "lfm2moe", "mllama", "nemotron_h", "nemotron_h_moe", "nemotron_h_omni",
@@ -37,6 +40,7 @@ def claim(model: Model) -> Claim | None:
         capabilities=("embedding",) if embeds else ("completion",),
         context_tokens=header.context_length or 0,
         memory=_memory(header, weights.size_bytes),
+        environment=ENVIRONMENT,
         slots=1 if embeds or header.architecture in _SINGLE else 0,
     )
 

@@ -38,7 +38,7 @@ class LlamaEncoder(Encoder):
         self._context = context
         self._batch = Batch(info.batch_tokens)
         self._before, self._after = self.tokenizer.frame()
-        self._step_tokens = max(1, _ROWS_BYTES // (4 * model.vocab_size))
+        self._step_tokens = min(info.batch_tokens, _ROWS_BYTES // (4 * model.vocab_size))
         ranks = lib.llama_pooling_type(context.pointer) == lib.LLAMA_POOLING_TYPE_RANK
         self._ranks = ranks
         # A model that scores may give several classes; the first is the score.

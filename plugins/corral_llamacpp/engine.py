@@ -31,6 +31,7 @@ from corral_llamacpp.pacing import Pacing
 from corral_llamacpp.tokenizer import LlamaTokenizer
 
 _NO_SLOT = 1
+_LARGE_PARAMETERS = 4_000_000_000
 _WORTH_WAITING = 16
 """Tokens in common with a prompt under way from which on it is better to wait for them."""
 
@@ -78,8 +79,7 @@ class LlamaEngine(TokenEngine):
         context: Over it.
         memory: Over the context's cells.
         info: What the engine is.
-        pacing: How much of a prompt a step takes.
-        rows_limit: Rows of logits that the context gives in one step; at least one a slot.
+        drafts_limit: Draft tokens of a job that one step takes; 0: none.
     """
 
     def __init__(
@@ -88,23 +88,22 @@ class LlamaEngine(TokenEngine):
         context: NativeContext,
         memory: Memory,
         info: EngineInfo,
-        *,
-        pacing: Pacing,
-        rows_limit: int,
+        drafts_limit: int,
     ) -> None:
         self.info = info
         self.tokenizer: LlamaTokenizer = LlamaTokenizer(model)
         self._model = model
         self._context = context
         self._memory = memory
-        self._pacing = pacing
+        # Billions of parameters on a CPU may take seconds for what others do in no time.
+        large = lib.llama_model_n_params(model.pointer) > _LARGE_PARAMETERS
+        self._pacing = Pacing(info.batch_tokens, cautious=large)
         self._batch = Batch(info.batch_tokens)
         self._logits = LogitsView(context, info.vocab_size)
         self._adapters = Adapters(model, context)
         self._turns = Turns()
         self._runs: dict[int, _Run] = {}
-        drafts = rows_limit // info.slots - 1
-        self._drafts_limit = drafts if "drafts" in info.capabilities else 0
+        self._drafts_limit = drafts_limit
 
     # ------------------------------------------------------------------ on text threads
 

@@ -22,7 +22,6 @@ from corral_llamacpp.native import (
     load_model,
 )
 from corral_llamacpp.options import LlamaOptions
-from corral_llamacpp.pacing import Pacing
 from corral_llamacpp.shared import SharedMemory
 from corral_llamacpp.whole import WholeMemory
 
@@ -33,7 +32,6 @@ _CACHED_STATES = 4  # of recurrent models, whose every sequence takes a whole st
 _ENCODED_AT_ONCE = 64
 _ROWS_BYTES = 64 << 20  # of logits of one step
 _WINDOWS_BYTES = 2 << 30  # up to this, sliding-window layers keep everything too
-_LARGE_PARAMETERS = 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,8 @@ def _load_engine(plan: _Plan) -> LlamaEngine:
             vram_bytes=_memory_bytes(model, device=True),
             details=_details(plan),
         )
-        careful = lib.llama_model_n_params(model.pointer) > _LARGE_PARAMETERS
-        pacing = Pacing(batch_tokens, cautious=careful)
-        return LlamaEngine(model, context, memory, info, pacing=pacing, rows_limit=rows)
+        drafts = rows // plan.slots - 1 if "drafts" in info.capabilities else 0
+        return LlamaEngine(model, context, memory, info, drafts)
     except BaseException:
         context.free()
         raise

@@ -33,7 +33,7 @@ _SPLIT_MODES = {
 }
 _WARN, _ERROR, _CONTINUED = 3, 4, 5
 _LINE_CHARACTERS = 300
-# "load_tensors:   CPU_Mapped model buffer size =    92.10 MiB"
+# As in: load_tensors:   CPU_Mapped model buffer size =    92.10 MiB
 _BUFFER = re.compile(r"^\S+:\s+(\S+)\s.*buffer size\s*=\s*([0-9.]+) MiB")
 _OUT_OF_MEMORY = re.compile(
     r"unable to allocate|failed to allocate|out of memory|bad_alloc|cannot allocate", re.IGNORECASE
@@ -187,7 +187,8 @@ def _tensor_split(text: str) -> "ctypes.Array[ctypes.c_float] | None":
         raise InvalidOptionError(
             f'option "tensor_split" takes up to {room} shares of 0 or more, not {text!r}'
         )
-    return (ctypes.c_float * room)(*shares)
+    array: type[ctypes.Array[ctypes.c_float]] = ctypes.c_float * room
+    return array(*shares)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """How much of a prompt to feed in one step."""
 
+from collections.abc import Callable
 from time import perf_counter
 
 
@@ -11,16 +12,28 @@ class Pacing:
     that a cancel is noticed.
     """
 
-    def __init__(self, batch_tokens: int, *, cautious: bool = False) -> None:
+    _LEAST = 32
+    _BESIDE_S = 0.1
+    _ALONE_S = 2.0
+
+    def __init__(
+        self,
+        batch_tokens: int,
+        *,
+        cautious: bool = False,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         """Start without knowing.
 
         Args:
             batch_tokens: Of a whole micro-batch.
             cautious: Begin with a small step, for a model that may be very slow.
+            clock: Gives seconds.
         """
+        self._clock = clock
         self._whole = batch_tokens
         self._decode_s = 0.0  # of a step without a prompt
-        self._token_s = 2.0 / 128 if cautious else 0.0  # of one prompt token
+        self._token_s = self._ALONE_S / 128 if cautious else 0.0  # of one prompt token
         self._started = 0.0
 
     def prompt_tokens(self, *, running: bool) -> int:
@@ -33,17 +46,13 @@ class Pacing:
             time_s = self._ALONE_S
         return min(self._whole, max(self._LEAST, int(time_s / self._token_s)))
 
-    _LEAST = 32
-    _BESIDE_S = 0.1
-    _ALONE_S = 2.0
-
     def start(self) -> None:
         """A step begins."""
-        self._started = perf_counter()
+        self._started = self._clock()
 
     def stop(self, prompt_tokens: int, *, running: bool) -> None:
         """It ended; `prompt_tokens` of it were prompt."""
-        spent_s = perf_counter() - self._started
+        spent_s = self._clock() - self._started
         if not prompt_tokens:
             self._decode_s = _smooth(self._decode_s, spent_s)
         elif prompt_tokens >= self._LEAST:  # fewer tell little of what one more costs

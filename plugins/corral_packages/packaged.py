@@ -49,9 +49,7 @@ class PackagedModel(Struct, frozen=True, kw_only=True):
     @property
     def owner(self) -> str:
         """Who lends the model, for messages."""
-        return (
-            f"Python package {self.distribution} (pip uninstall {self.distribution} removes it)"
-        )
+        return f"Python package {self.distribution} (pip uninstall {self.distribution} removes it)"
 
     def find(self) -> Path | None:
         """Find the file by the package's metadata; None if the package is not installed.

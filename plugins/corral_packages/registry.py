@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from corral_kernel.contracts import Registry
-from corral_kernel.errors import CorralError
+from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import read_header
 from corral_kernel.models import LentModel
 from corral_packages.packaged import PackagedModel
@@ -32,6 +32,48 @@ class PackageRegistry(Registry):
 
     def lent(self) -> Sequence[LentModel]:
         """Give the models that are there now; milliseconds, but for a file not seen before."""
-        found = (self._attempt(entry.name, entry.load) for entry in _entry_points())
-        lent = (self._attempt(m.name, lambda m=m: self._lend(m)) for m in found if m is not None)
-        return [model for model in lent if model is not None]
+        entries = importlib.metadata.entry_points(group=GROUP)
+        found = (self._try(entry) for entry in sorted(entries))
+        return [model for model in found if model is not None]
+
+    def _try(self, entry: importlib.metadata.EntryPoint) -> LentModel | None:
+        try:
+            return self._lend(_packaged(entry), entry.name)
+        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything
+            self._tell(f"{entry.name} ({entry.value}) is left out: {error}")
+            return None
+
+    def _lend(self, model: PackagedModel, entry_name: str) -> LentModel | None:
+        path = model.find()
+        if path is None:
+            return None
+        status = path.stat()
+        key = (entry_name, path, status.st_size, status.st_mtime_ns)
+        if key not in self._lent:
+            try:
+                header = read_header(path)
+            except InvalidModelError as error:
+                raise InvalidModelError(f"{path} of {model.owner}: {error}") from error
+            self._lent[key] = model.lend(path, header)
+        return self._lent[key]
+
+    def _tell(self, message: str) -> None:
+        """Log what is wrong once, since models are listed often."""
+        if message not in self._told:
+            self._told.add(message)
+            _log.warning("packaged model %s", message)
+
+
+def _packaged(entry: importlib.metadata.EntryPoint) -> PackagedModel:
+    """Load what an entry point names and check its fields.
+
+    Raises:
+        InvalidModelError: If it is no `PackagedModel`, or one with bad fields.
+    """
+    model = entry.load()
+    if not isinstance(model, PackagedModel):
+        raise InvalidModelError(f"it is {type(model).__name__}, not PackagedModel")
+    try:
+        return msgspec.convert(msgspec.to_builtins(model), PackagedModel)
+    except msgspec.ValidationError as error:
+        raise InvalidModelError(f"a field is wrong: {error}") from error

@@ -64,6 +64,7 @@ Integer = Annotated[int, INT]
 Integers = Annotated[tuple[int, ...], Slice(INT, "[]int")]
 Strings = Annotated[tuple[str, ...], Slice(STRING, "[]string")]
 StringMap = Annotated[dict[str, str], Map(STRING, "map[string]string")]
+MaybeStringMap = Annotated[dict[str, str] | None, Map(STRING, "map[string]string")]
 AnyMap = Annotated[dict[str, Any], OPTIONS]
 Anything = Annotated[Any, ANY]
 Images = Annotated[tuple[bytes, ...], IMAGES]
@@ -235,7 +236,7 @@ class CreateRequest(Struct, frozen=True, kw_only=True):
     name: Text = ""
     stream: MaybeFlag = None
     source: Text = field(default="", name="from")
-    files: StringMap = field(default_factory=dict)
+    files: MaybeStringMap = None  # none at all is another mistake than an empty one
     adapters: StringMap = field(default_factory=dict)
     draft_files: StringMap = field(default_factory=dict)
     template: Text = ""

@@ -160,5 +160,3 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     vram_bytes: int = 0
     truncates_to: int = 0
     details: dict[str, str | int] = {}
-
-

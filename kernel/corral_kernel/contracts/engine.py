@@ -95,7 +95,7 @@ class Prompt:
         return sum(segment.length for segment in self.segments)
 
     def history(self) -> list[int]:
-        """One id for each position, −1 where media stand: what samplers see."""
+        """One id for each position, -1 where media stand: what samplers see."""
         ids: list[int] = []
         for segment in self.segments:
             if isinstance(segment, TokenSegment):

@@ -28,8 +28,8 @@ class Deaths:
         Raises:
             WorkerDiedError: If it died three times in a minute, less than half a minute ago.
         """
-        times = self._times.get(want.key, ())
-        if len(times) < MOST_DEATHS or times[-1] - times[0] > WITHIN_S:
+        times = self._times.get(want.key)
+        if times is None or len(times) < MOST_DEATHS or times[-1] - times[0] > WITHIN_S:
             return
         left = times[-1] + REST_S - time.monotonic()
         if left > 0:

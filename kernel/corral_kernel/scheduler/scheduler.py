@@ -102,7 +102,9 @@ class Scheduler:
         self._pump()
         if not waiter.lease.done() and self._queue_length(waiter) > self._limits.max_queue:
             self._waiting.remove(waiter)
-            raise QueueFullError("server busy, please try again.  maximum pending requests exceeded")
+            raise QueueFullError(
+                "server busy, please try again.  maximum pending requests exceeded"
+            )
         try:
             return await waiter.lease
         except asyncio.CancelledError:
@@ -386,9 +388,7 @@ class Scheduler:
 
 def _victim(staying: list[Instance]) -> Instance | None:
     """Who goes next: the first idle one in the order of eviction, else the first that is ready."""
-    ready = sorted(
-        (i for i in staying if i.state is State.READY), key=lambda i: i.victim_key()
-    )
+    ready = sorted((i for i in staying if i.state is State.READY), key=lambda i: i.victim_key())
     return next((i for i in ready if i.idle), ready[0] if ready else None)
 
 

@@ -15,45 +15,59 @@ class Output:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self._logprobs: list[TokenLogprob] = []
+        self._given = 0  # characters
+        self._logprobs: list[tuple[int, TokenLogprob]] = []  # by where the token's text begins
         self.stopped = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether some text is held back: a half character, or what may begin a stop string."""
+        return bool(self._held or self._decoder.getstate()[0])
 
     def feed(self, piece: bytes, logprob: TokenLogprob | None = None) -> str:
         """Take one token's bytes; give the text that is decided by them.
 
-        Text that may be the beginning of a stop string is held back until it is known.
+        Bytes that are no UTF-8 become U+FFFD.
         """
         if logprob is not None:
-            self._logprobs.append(logprob)
-        self._held += self._decode(piece)
-        return self._release(final=False)
-
-    def end(self) -> str:
-        """The text still held when the answer ends for another reason than a stop string."""
-        self._held += self._decode(b"", final=True)
-        return "" if self.stopped else self._release(final=True)
-
-    def logprobs(self) -> tuple[TokenLogprob, ...]:
-        """Those of the tokens whose text has been given since the last call."""
-        if self._held:
-            return ()
-        taken, self._logprobs = tuple(self._logprobs), []
-        return taken
-
-    def _release(self, *, final: bool) -> str:
-        text = self._held
+            self._logprobs.append((self._given + len(self._held), logprob))
+        text = self._held + self._decoder.decode(piece)
         found = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
         if found >= 0:
-            self.stopped = True
-            self._held = ""
-            self._logprobs.clear()
-            return text[:found]
-        held = 0 if final else self._undecided(text)
-        cut = len(text) - held
-        self._held = text[cut:]
-        return text[:cut]
+            return self._stop(text[:found])
+        return self._give(text, len(text) - self._undecided(text))
+
+    def end(self) -> str:
+        """The text still held when the answer ends for another reason than a stop string.
+
+        Half a character at the very end is left out.
+        """
+        self._decoder.reset()
+        return self._give(self._held, len(self._held))
+
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Those of the tokens whose text has been given, at least its beginning, since last."""
+        ready = len(self._logprobs)
+        if self.holds:
+            ready = sum(start < self._given for start, _ in self._logprobs)
+        taken = tuple(logprob for _, logprob in self._logprobs[:ready])
+        del self._logprobs[:ready]
+        return taken
+
+    def _give(self, text: str, length: int) -> str:
+        self._held = text[length:]
+        self._given += length
+        return text[:length]
+
+    def _stop(self, text: str) -> str:
+        """End with the text before a stop string; tokens of nothing else leave no trace."""
+        self.stopped = True
+        self._decoder.reset()
+        self._give(text, len(text))
+        self._logprobs = [entry for entry in self._logprobs if entry[0] < self._given]
+        return text
 
     def _undecided(self, text: str) -> int:
         """Length of the longest end of the text that begins a stop string."""

@@ -58,13 +58,13 @@ class Preparer:
         )
         return Running(
             spec,
-            built.prompt,
-            _accepted(spec, built),
-            chooser,
-            view,
-            tokenizer,
-            info.context_tokens,
-            self._drafts,
+            prompt=built.prompt,
+            accepted=_accepted(spec, built),
+            chooser=chooser,
+            view=view,
+            tokenizer=tokenizer,
+            context_tokens=info.context_tokens,
+            drafts=self._drafts,
         )
 
     def _build(self, spec: Generate) -> Built:

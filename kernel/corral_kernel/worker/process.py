@@ -55,7 +55,7 @@ class Worker:
         load = self._loads.get()
         try:
             engine = self._load(load)
-        except Exception as error:  # noqa: BLE001 - a backend may raise anything; it is the answer
+        except Exception as error:
             code = error.code if isinstance(error, CorralError) else "load_failed"
             logger.warning("loading failed", exc_info=error)
             message = str(error) or type(error).__name__
@@ -69,9 +69,9 @@ class Worker:
         self._channel.send(frames.Loaded(info=engine.info))
         try:
             self._loop.run()
-        except BaseException:
+        except Exception:
             logger.exception("the engine failed")
-            return EXIT_ENGINE_FAILED
+        return EXIT_ENGINE_FAILED
 
     def _load(self, load: frames.Load) -> Engine:
         if load.api_version != API_VERSION:

@@ -32,9 +32,10 @@ class Running:
         drafts: Draft tokens a step; 0: none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a job is made of
         self,
         spec: Generate,
+        *,
         prompt: Prompt,
         accepted: Accepted,
         chooser: Chooser,
@@ -105,7 +106,9 @@ class Running:
                 return []
         chosen: list[int] = []
         for place, row in enumerate(rows):
-            probs = None if self.spec.logprobs is None else RawProbs(row, len(self._tokenizer.pieces))
+            probs = (
+                None if self.spec.logprobs is None else RawProbs(row, len(self._tokenizer.pieces))
+            )
             token_id = self._chooser.choose(row)
             chosen.append(token_id)
             self._commit(token_id, probs)
@@ -220,4 +223,3 @@ class Running:
 def _limit(num_predict: int, context_tokens: int) -> int:
     most = WINDOWS * context_tokens
     return most if num_predict < 0 or num_predict > most else num_predict
-

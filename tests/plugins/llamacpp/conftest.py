@@ -25,6 +25,7 @@ from corral_llamacpp.loading import load
 from corral_llamacpp.options import LlamaOptions
 
 MODELS = Path(__file__).parents[2] / "models"
+MANY_STEPS = 5000
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 Opener = Callable[..., Any]
@@ -70,6 +71,7 @@ class Greedy:
 
     def step(self) -> None:
         self.steps += 1
+        assert self.steps < MANY_STEPS, "jobs that come to no end"
         for rows in self.engine.forward():
             assert rows.error is None
             self.fed[rows.job_id] += rows.fed
@@ -191,7 +193,9 @@ class RandomModel(gguf.GGUFWriter):
     width = 32
     vocabulary = 259
 
-    def __init__(self, path: Path, architecture: str, layers: int) -> None:
+    def __init__(
+        self, path: Path, architecture: str, layers: int, norm: str = "output_norm"
+    ) -> None:
         super().__init__(path, architecture)
         self.layers = layers
         self.random = np.random.default_rng(7)
@@ -201,7 +205,7 @@ class RandomModel(gguf.GGUFWriter):
         self.add_layer_norm_rms_eps(1e-6)
         self._add_vocabulary()
         self.weight("token_embd.weight", self.vocabulary, self.width)
-        self.ones("output_norm.weight", self.width)
+        self.ones(f"{norm}.weight", self.width)
 
     def _add_vocabulary(self) -> None:
         fields = gguf.GGUFReader(MODELS / "tiny-chat-f32.gguf").fields
@@ -213,7 +217,7 @@ class RandomModel(gguf.GGUFWriter):
         for name in ("bos", "eos"):
             key = f"tokenizer.ggml.{name}_token_id"
             self.add_uint32(key, int(fields[key].contents()))
-        self.add_add_bos_token(False)
+        self.add_bool("tokenizer.ggml.add_bos_token", val=False)
 
     def weight(self, name: str, *shape: int, scale: float = 1.0) -> None:
         values = self.random.normal(0, scale / np.sqrt(shape[-1]), shape)
@@ -221,6 +225,18 @@ class RandomModel(gguf.GGUFWriter):
 
     def ones(self, name: str, *shape: int) -> None:
         self.add_tensor(name, np.ones(shape, np.float32))
+
+    def attention(self, layer: int, heads: int, head: int) -> None:
+        """With one head of keys and values."""
+        self.weight(f"blk.{layer}.attn_q.weight", heads * head, self.width, scale=2)
+        self.weight(f"blk.{layer}.attn_k.weight", head, self.width, scale=2)
+        self.weight(f"blk.{layer}.attn_v.weight", head, self.width)
+        self.weight(f"blk.{layer}.attn_output.weight", self.width, heads * head)
+
+    def feed_forward(self, layer: int, inner: int) -> None:
+        self.weight(f"blk.{layer}.ffn_gate.weight", inner, self.width)
+        self.weight(f"blk.{layer}.ffn_up.weight", inner, self.width)
+        self.weight(f"blk.{layer}.ffn_down.weight", self.width, inner)
 
     def save(self) -> None:
         self.write_header_to_file()
@@ -256,6 +272,34 @@ def tiny_mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LFM2: layers of short convolutions, whose state cannot go back, and of attention."""
+    path = tmp_path_factory.mktemp("models") / "hybrid.gguf"
+    model = RandomModel(path, "lfm2", layers=4, norm="token_embd_norm")
+    heads, inner, kernel = 2, 64, 3
+    kv_heads = [0, 1, 0, 1]  # none: a convolution
+    model.add_head_count(heads)
+    model.add_head_count_kv(kv_heads)
+    model.add_feed_forward_length(inner)
+    model.add_shortconv_l_cache(kernel)
+    head = model.width // heads
+    for i, count in enumerate(kv_heads):
+        model.ones(f"blk.{i}.attn_norm.weight", model.width)
+        model.ones(f"blk.{i}.ffn_norm.weight", model.width)
+        model.feed_forward(i, inner)
+        if count:
+            for norm in ("attn_q_norm", "attn_k_norm"):
+                model.ones(f"blk.{i}.{norm}.weight", head)
+            model.attention(i, heads, head)
+        else:
+            model.weight(f"blk.{i}.shortconv.conv.weight", model.width, kernel)
+            model.weight(f"blk.{i}.shortconv.in_proj.weight", 3 * model.width, model.width, scale=2)
+            model.weight(f"blk.{i}.shortconv.out_proj.weight", model.width, model.width)
+    model.save()
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Gemma 3 whose layers look back 16 tokens, but for every sixth."""
     path = tmp_path_factory.mktemp("models") / "windowed.gguf"
@@ -272,12 +316,7 @@ def tiny_windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model.ones(f"blk.{i}.{norm}.weight", model.width)
         for norm in ("attn_q_norm", "attn_k_norm"):
             model.ones(f"blk.{i}.{norm}.weight", head)
-        model.weight(f"blk.{i}.attn_q.weight", heads * head, model.width, scale=2)
-        model.weight(f"blk.{i}.attn_k.weight", head, model.width, scale=2)
-        model.weight(f"blk.{i}.attn_v.weight", head, model.width)
-        model.weight(f"blk.{i}.attn_output.weight", model.width, heads * head)
-        model.weight(f"blk.{i}.ffn_gate.weight", inner, model.width)
-        model.weight(f"blk.{i}.ffn_up.weight", inner, model.width)
-        model.weight(f"blk.{i}.ffn_down.weight", model.width, inner)
+        model.attention(i, heads, head)
+        model.feed_forward(i, inner)
     model.save()
     return path

@@ -8,13 +8,14 @@ import pytest
 from corral_llamacpp.memory import Key, Lane
 from corral_llamacpp.shared import SharedMemory
 
+DRAFT = -1
+
 
 @dataclass(eq=False)
 class Cell:
     """One position's values; `key` is what they were computed from."""
 
     key: Key
-    moved: bool = False
 
 
 @dataclass
@@ -22,7 +23,6 @@ class NaiveCells:
     """Sequences as plain dictionaries from position to cell."""
 
     sequences: dict[int, dict[int, Cell]] = field(default_factory=dict)
-    fed: int = 0
 
     def of(self, sequence: int) -> dict[int, Cell]:
         return self.sequences.setdefault(sequence, {})
@@ -52,7 +52,6 @@ class NaiveCells:
         for position in moved:
             del self.of(sequence)[position]
         for position, cell in moved.items():
-            cell.moved = True
             self.of(sequence)[position + by] = cell
 
     def first(self, sequence: int) -> int:
@@ -63,67 +62,93 @@ class NaiveCells:
         memory.make_room(count)
         for position in range(lane.fed, lane.fed + count):
             assert position not in self.of(lane.sequence)
-            key = lane.keys[position] if position < len(lane.keys) else "draft"
+            key = lane.keys[position] if position < len(lane.keys) else DRAFT
             self.of(lane.sequence)[position] = Cell(key)
-        self.fed += count
         memory.advance(lane, count)
         assert self.used <= capacity
 
 
-def check(memory: SharedMemory, cells: NaiveCells, lanes: list[Lane]) -> None:
-    assert memory.used == cells.used
-    for lane in lanes:
-        held = cells.of(lane.sequence)
-        assert sorted(held) == list(range(lane.fed))
-        known = min(lane.fed, len(lane.keys))
-        assert [held[p].key for p in range(known)] == lane.keys[:known]
+class Scenario:
+    """Lanes that are opened, fed, drafted, cut and closed at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.capacity = self.dice.choice([64, 200, 600])
+        self.slots = self.dice.choice([1, 3, 5])
+        self.cells = NaiveCells()
+        sequences = self.slots + self.dice.choice([2, 4, 12])
+        self.memory = SharedMemory(self.cells, self.capacity, sequences)
+        self.lanes: list[Lane] = []
+        self.texts = [self.word(self.dice.randrange(1, 60)) for _ in range(6)]
+
+    def word(self, length: int) -> list[Key]:
+        return [self.dice.randrange(2) for _ in range(length)]
+
+    def act(self) -> None:
+        """Do one thing at random, where it can be done."""
+        actions = [self.open, self.feed, self.feed, self.feed, self.draft, self.join, self.cut]
+        action = self.dice.choice([*actions, self.close])
+        if action == self.open:
+            self.open()
+        elif self.lanes:
+            action(self.dice.choice(self.lanes))
+
+    def open(self, _lane: Lane | None = None) -> None:
+        if len(self.lanes) == self.slots:
+            return
+        keys = self.dice.choice(self.texts) + self.word(self.dice.randrange(9))
+        total = len(keys) + self.dice.randrange(30)
+        lane = self.memory.open(self.dice.choice("xy"), keys, total)
+        if lane is None:
+            assert self.lanes or total > self.capacity
+            return
+        assert lane.fed < len(keys)
+        self.lanes.append(lane)
+
+    def feed(self, lane: Lane) -> None:
+        left = len(lane.keys) - lane.fed
+        if left > 0:
+            self.cells.feed(self.memory, lane, self.dice.randint(1, left), self.capacity)
+        elif len(lane.keys) < lane.total:
+            lane.keys += self.word(1)
+
+    def draft(self, lane: Lane) -> None:
+        drafts = min(3, lane.total - lane.fed)
+        if lane.fed == len(lane.keys) and drafts:
+            self.cells.feed(self.memory, lane, drafts, self.capacity)
+            self.memory.trim(lane, len(lane.keys))
+
+    def join(self, lane: Lane) -> None:
+        self.memory.join(lane)
+
+    def cut(self, lane: Lane) -> None:
+        if lane.fed == len(lane.keys) > 2:
+            start = self.dice.randrange(lane.fed - 1)
+            stop = self.dice.randint(start + 1, lane.fed)
+            if self.memory.cut(lane, start, stop):
+                del lane.keys[start:stop]
+
+    def close(self, lane: Lane) -> None:
+        self.lanes.remove(lane)
+        self.memory.close(lane)
+
+    def check(self) -> None:
+        """Compare what is counted with what there is."""
+        assert self.memory.used == self.cells.used
+        for lane in self.lanes:
+            held = self.cells.of(lane.sequence)
+            assert sorted(held) == list(range(lane.fed))
+            assert [held[p].key for p in range(lane.fed)] == lane.keys[: lane.fed]
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_cells_are_counted_exactly_and_an_open_lane_can_always_be_fed(seed: int) -> None:
-    dice = random.Random(seed)
-    capacity, slots = dice.choice([64, 200, 600]), dice.choice([1, 3, 5])
-    cells = NaiveCells()
-    memory = SharedMemory(cells, capacity, slots + dice.choice([2, 4, 12]))
-    lanes: list[Lane] = []
-    texts = [[dice.choice("ab") for _ in range(dice.randrange(1, 60))] for _ in range(6)]
+    scenario = Scenario(seed)
     for _ in range(400):
-        action = dice.random()
-        if action < 0.25 and len(lanes) < slots:
-            keys = list(dice.choice(texts)) + [dice.choice("abc") for _ in range(dice.randrange(9))]
-            total = len(keys) + dice.randrange(30)
-            if lane := memory.open(dice.choice("xy"), keys, total):
-                assert lane.fed < len(keys)
-                lanes.append(lane)
-            else:
-                assert lanes or total > capacity
-        elif action < 0.7 and lanes:
-            lane = dice.choice(lanes)
-            if lane.fed < len(lane.keys):
-                count = dice.randint(1, len(lane.keys) - lane.fed)
-                cells.feed(memory, lane, count, capacity)
-            elif lane.fed == len(lane.keys) and len(lane.keys) < lane.total:
-                lane.keys.append(dice.choice("ab"))
-        elif action < 0.75 and lanes:
-            lane = dice.choice(lanes)
-            drafts = min(3, lane.total - lane.fed)
-            if lane.fed == len(lane.keys) and drafts:
-                cells.feed(memory, lane, drafts, capacity)
-                memory.trim(lane, len(lane.keys))
-        elif action < 0.8 and lanes:
-            memory.join(dice.choice(lanes))
-        elif action < 0.85 and lanes:
-            lane = dice.choice(lanes)
-            if lane.fed == len(lane.keys) > 2:
-                start = dice.randrange(lane.fed - 1)
-                stop = dice.randint(start + 1, lane.fed)
-                if memory.cut(lane, start, stop):
-                    del lane.keys[start:stop]
-        elif action > 0.9 and lanes:
-            memory.close(lanes.pop(dice.randrange(len(lanes))))
-        check(memory, cells, lanes)
-    while lanes:
-        memory.close(lanes.pop())
-        check(memory, cells, lanes)
-    memory.drop_cached()
-    assert memory.used == cells.used == 0
+        scenario.act()
+        scenario.check()
+    while scenario.lanes:
+        scenario.close(scenario.lanes[0])
+        scenario.check()
+    scenario.memory.drop_cached()
+    assert scenario.memory.used == scenario.cells.used == 0
