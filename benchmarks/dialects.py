@@ -157,3 +157,13 @@ def read_openai(raw: bytes) -> Line | None:
     text = choice.get("text") or choice.get("delta", {}).get("content") or ""
     usage = event.get("usage") or {}
     return Line(text, usage.get("completion_tokens", 0), usage.get("prompt_tokens", 0))
+
+
+def _decoded(raw: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        raise RequestFailedError(f"a line that is no JSON: {raw[:200]!r}") from None
+    if not isinstance(line, dict) or "error" in line:
+        raise RequestFailedError(f"an error in the stream: {raw[:300]!r}")
+    return line

@@ -35,11 +35,20 @@ PERSON: Final = (
 
 
 def story(number: int) -> str:
-    """Begin a story that a model goes on with; different numbers begin with different tokens."""
+    """Begin a text that a model goes on with; different numbers begin with different tokens.
+
+    Four kinds in turn; a small model, too, goes on for more than 128 tokens with each.
+    """
     place = _PLACES[number % len(_PLACES)]
-    people = _PEOPLE[number // 2 % len(_PEOPLE)]
+    who = _PEOPLE[number // 2 % len(_PEOPLE)]
     thing = _THINGS[number % len(_THINGS)]
-    return f"{number + 1}. In {place} {people} found {thing}. This is the whole story of it:"
+    kinds = (
+        f"In {place} {who} found {thing}. Once upon a time, in {place}, {who} woke and",
+        f"Diary of {who}.\nMonday: I found {thing}.\nTuesday: I looked for {thing}.\nWednesday:",
+        f"Chapters about {thing}:\nChapter 1: The beginning\nChapter 2: The road\nChapter 3:",
+        f"{who} in {place} counts: {number + 10}, {number + 11}, {number + 12},",
+    )
+    return f"{number + 1}. {kinds[number % len(kinds)]}"
 
 
 def history(number: int, characters: int) -> str:

@@ -82,8 +82,9 @@ class Server:
 
     def thaw(self) -> None:
         """Let it go on."""
-        for process in (*self.workers(), self.process):
-            process.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in (*self.workers(), self.process):
+                process.resume()
 
 
 @contextlib.contextmanager

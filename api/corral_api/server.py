@@ -34,6 +34,7 @@ def serve(settings: Settings) -> int:
         level=_LOG_LEVELS[settings.debug],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     address, port = bind_address(settings.host)
     try:
         listener = listen(address, port)
@@ -54,6 +55,7 @@ def listen(address: str, port: int) -> socket.socket:
         OSError: If the address is unknown, not this machine's, or taken.
     """
     found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # `localhost` is often both
     family, kind, protocol, _, where = found[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -1,6 +1,7 @@
 """`/api/show`: all about one model."""
 
 import asyncio
+import math
 from typing import Any, Final
 
 from litestar import Request, Response, post
@@ -67,7 +68,7 @@ def _answer(
             ResponseMessage(role=message.get("role", ""), content=message.get("content", ""))
             for message in model.messages
         ),
-        model_info=go_json({key: info[key] for key in sorted(info)}),
+        model_info={key: _json(info[key]) for key in sorted(info)},
         projector_info=_projector_info(model, corral, verbose=body.verbose),
         tensors=tuple(Tensor(**tensor) for tensor in store.tensor_list(model)),
         capabilities=corral.capabilities(model),
@@ -82,4 +83,11 @@ def _projector_info(model: Model, corral: Corral, *, verbose: bool) -> dict[str,
         return {}
     first = model.projectors[0]
     info = store.header_info(corral.store.header(first), first, verbose=verbose)
-    return {key: go_json(value) for key, value in info.items()}
+    return {key: _json(value) for key, value in info.items()}
+
+
+def _json(value: Any) -> Any:
+    """Write a value of a model file; what is no number at all has no JSON but null."""
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else go_json(value)

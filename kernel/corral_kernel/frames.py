@@ -20,6 +20,8 @@ from corral_kernel.options import RequestOptions
 FRAME_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 31
 """Bounds of one frame and of one message put together from frames."""
+STREAMS = 256
+"""Messages that may be under way in pieces at once."""
 
 _WHOLE, _PIECE, _LAST = 0, 1, 2
 _HEAD = struct.Struct("<IB")
@@ -235,7 +237,10 @@ class Done(Event, frozen=True, kw_only=True, tag="done"):
         cached_tokens: Of those, the ones that needed no computing.
         prompt_ns: From admission to the first row of logits.
         output_tokens: Chosen or forced.
+        forced_tokens: Of those, the ones that a constraint left no alternative to.
         output_ns: From the first row to the end.
+        steps: Forward passes that gave rows of logits: fewer than `output_tokens` where drafts
+            came true or tokens were forced.
         token_ids: Prompt and answer, if asked for.
     """
 
@@ -246,6 +251,7 @@ class Done(Event, frozen=True, kw_only=True, tag="done"):
     output_tokens: int = 0
     forced_tokens: int = 0
     output_ns: int = 0
+    steps: int = 0
     token_ids: tuple[int, ...] = ()
 
 
@@ -307,20 +313,22 @@ class Assembler:
         buffer = self._buffer
         buffer += data
         start = 0
-        while len(buffer) - start >= _HEAD.size:
-            length, kind = _HEAD.unpack_from(buffer, start)
-            if not 1 <= length <= FRAME_BYTES or kind > _LAST:
-                raise FrameError(f"a frame of {length} bytes and kind {kind}")
-            end = start + _HEAD.size - 1 + length
-            if len(buffer) < end:
-                break
-            body = bytes(memoryview(buffer)[start + _HEAD.size : end])
-            start = end
-            if kind == _WHOLE:
-                yield body
-            elif (whole := self._join(body, last=kind == _LAST)) is not None:
-                yield whole
-        del buffer[:start]
+        try:
+            while len(buffer) - start >= _HEAD.size:
+                length, kind = _HEAD.unpack_from(buffer, start)
+                if not 1 <= length <= FRAME_BYTES or kind > _LAST:
+                    raise FrameError(f"a frame of {length} bytes and kind {kind}")
+                end = start + _HEAD.size - 1 + length
+                if len(buffer) < end:
+                    break
+                body = bytes(memoryview(buffer)[start + _HEAD.size : end])
+                start = end
+                if kind == _WHOLE:
+                    yield body
+                elif (whole := self._join(body, last=kind == _LAST)) is not None:
+                    yield whole
+        finally:
+            del buffer[:start]  # no message comes twice, even if its taker raised
 
     def _join(self, body: bytes, *, last: bool) -> bytes | None:
         if len(body) < _STREAM.size:
@@ -328,6 +336,8 @@ class Assembler:
         (stream,) = _STREAM.unpack_from(body)
         joined = self._streams.setdefault(stream, bytearray())
         joined += memoryview(body)[_STREAM.size :]
+        if len(self._streams) > STREAMS:
+            raise FrameError(f"over {STREAMS} messages are under way at once")
         if sum(map(len, self._streams.values())) > self._limit_bytes:
             raise FrameError(f"messages under way are over {self._limit_bytes} bytes")
         return bytes(self._streams.pop(stream)) if last else None

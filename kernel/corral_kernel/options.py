@@ -20,7 +20,7 @@ class RequestOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_keep: Annotated[
         int, Meta(description="tokens kept from the start when the window is full; negative: all")
     ] = 4
-    seed: Annotated[int, Meta(description="of the draws; negative: a random one")] = -1
+    seed: Annotated[int, Meta(description="of the draws; -1: a random one")] = -1
     num_predict: Annotated[int, Meta(description="new tokens at most; negative: 10 windows")] = -1
     top_k: Annotated[int, Meta(description="keep the k likeliest tokens; 0 or less: all")] = 40
     top_p: Annotated[float, Meta(description="keep the likeliest tokens of this mass")] = 0.9
@@ -35,7 +35,11 @@ class RequestOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeat_penalty: Annotated[float, Meta(description="divisor for seen tokens; 1.0: off")] = 1.0
     presence_penalty: Annotated[float, Meta(description="taken off for any seen token")] = 0.0
     frequency_penalty: Annotated[float, Meta(description="taken off for each time seen")] = 0.0
-    stop: Annotated[tuple[str, ...], Meta(description="texts that end the answer")] = ()
+    # Bounded, since the end of the answer is compared with each after every token.
+    stop: Annotated[
+        tuple[Annotated[str, Meta(max_length=1024)], ...],
+        Meta(max_length=64, description="texts that end the answer"),
+    ] = ()
 
 
 BACKEND_OPTION = "backend"

@@ -1,5 +1,6 @@
 """From a model and a request's options to what is to be loaded and how it is to be sampled."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,11 @@ from corral_kernel.options import RequestOptions
 from corral_kernel.plugins import Bid, Plugin, Plugins
 from corral_kernel.scheduler import Want
 
+logger = logging.getLogger(__name__)
+
 AUTOMATIC_CONTEXT = 4096
 SMALLEST_CONTEXT = 4
+LOGGED_NAMES = 10
 _ROLES = {WEIGHTS_TYPE: "weights", ADAPTER_TYPE: "adapter"}
 
 
@@ -27,13 +31,11 @@ class Plan(Struct, frozen=True, kw_only=True):
         want: To be loaded.
         options: For the job.
         adapters: LoRA weights of the job.
-        unknown: Names of options that nobody knows.
     """
 
     want: Want
     options: RequestOptions
     adapters: tuple[FileRef, ...]
-    unknown: tuple[str, ...]
 
 
 class Planner:
@@ -71,6 +73,9 @@ class Planner:
         bid = self._bid(model, merged.get(options.BACKEND_OPTION))
         _plugin, backend = self._plugins.backends[bid.claim.backend]
         request, load, unknown = options.coerce(merged, backend.options)
+        if unknown:
+            names = ", ".join(map(repr, unknown[:LOGGED_NAMES]))
+            logger.warning("backend %s has no options %s: ignored", bid.claim.backend, names)
         load.pop(options.BACKEND_OPTION, None)
         automatic = frozenset({"num_ctx", "num_batch"}) - load.keys()
         struct = self._load_options(backend, bid, load)
@@ -87,7 +92,6 @@ class Planner:
             ),
             options=options.build(RequestOptions, request),
             adapters=tuple(_ref(file) for file in model.adapters),
-            unknown=unknown,
         )
 
     def _bid(self, model: Model, chosen: Any) -> Bid:

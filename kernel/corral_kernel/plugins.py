@@ -3,11 +3,12 @@
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
+import msgspec
 import pluggy
 
 from corral_kernel import API_VERSION
@@ -17,11 +18,12 @@ from corral_kernel.contracts import (
     Claim,
     ConstraintType,
     Engine,
+    LoadOptions,
     LoadRequest,
     Registry,
 )
 from corral_kernel.errors import PluginError
-from corral_kernel.models import Model
+from corral_kernel.models import LentModel, Model
 
 logger = logging.getLogger(__name__)
 hookimpl = pluggy.HookimplMarker("corral")
@@ -30,6 +32,9 @@ GROUP = "corral"
 """Entry-point group by which plugins are found."""
 
 T = TypeVar("T")
+
+ANYTHING = (Exception, SystemExit)
+"""What a stranger's code may raise, and the server outlives."""
 
 
 @dataclass(slots=True)
@@ -65,21 +70,29 @@ class Plugin:
         manager.add_hookspecs(hookspecs)
         try:
             module = entry_point.load()
-            self.api_version = getattr(module, "CORRAL_API_VERSION", None)
-            if self.api_version != API_VERSION:
-                raise PluginError(
-                    f"it is written for plugin API {self.api_version}, this is {API_VERSION}: "
-                    f"set CORRAL_API_VERSION = {API_VERSION} once it follows that contract"
-                )
+            self._check_version(getattr(module, "CORRAL_API_VERSION", None))
             manager.register(module, self.name)
             manager.check_pending()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything
-            self.status, self.error = "failed", f"{type(error).__name__}: {error}"
-            logger.warning("plugin %s of %s is left out: %s", self.name, self.distribution, error)
+        except ANYTHING as error:
+            self.fail(f"{type(error).__name__}: {error}")
             return
         callers = manager.get_hookcallers(module) or []
         self.hooks = tuple(sorted(caller.name for caller in callers))
         self._manager = manager
+
+    def _check_version(self, version: object) -> None:
+        if isinstance(version, int):
+            self.api_version = version
+        if version != API_VERSION:
+            raise PluginError(
+                f"it is written for plugin API {version}, this is {API_VERSION}: "
+                f"set CORRAL_API_VERSION = {API_VERSION} once it follows that contract"
+            )
+
+    def fail(self, why: str) -> None:
+        """Leave it out."""
+        self.status, self.error = "failed", why
+        logger.warning("plugin %s of %s is left out: %s", self.name, self.distribution, why)
 
     def ask(self, hook: str, **arguments: Any) -> Any:
         """Call one hook of this plugin alone; None where it does not implement it."""
@@ -88,10 +101,11 @@ class Plugin:
         answers = getattr(self._manager.hook, hook)(**arguments)
         return answers[0] if answers else None
 
-    def report(self, hook: str, error: Exception) -> None:
-        """Remember that a hook raised."""
-        self.error = f"{hook} raised {type(error).__name__}: {error}"
-        logger.error("plugin %s: %s", self.name, self.error, exc_info=error)
+    def report(self, hook: str, error: BaseException) -> None:
+        """Remember that a hook raised; it is logged once, however often it is asked."""
+        before, self.error = self.error, f"{hook} raised {type(error).__name__}: {error}"
+        if self.error != before:
+            logger.error("plugin %s: %s", self.name, self.error, exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,46 +137,53 @@ class Plugins:
     def __init__(self, only: Collection[str] | None = None, disabled: Collection[str] = ()) -> None:
         self.plugins: list[Plugin] = []
         self._clashes: dict[tuple[str, str], Clash] = {}
+        self._missing: set[str] = set()  # backends whose library is not installed
+        loaded: dict[str, Plugin] = {}
         for entry_point in _entry_points():
-            dist = entry_point.dist
-            plugin = Plugin(
-                entry_point.name,
-                dist.name if dist else "unknown",
-                dist.version if dist else "0",
-            )
+            plugin = Plugin(entry_point.name, *_distribution(entry_point))
             self.plugins.append(plugin)
-            if entry_point.name in disabled or (only is not None and entry_point.name not in only):
+            if plugin.name in disabled or (only is not None and plugin.name not in only):
                 plugin.status = "disabled"
+            elif plugin.name in loaded:
+                first = loaded[plugin.name]
+                plugin.fail(f"{first.distribution} has a plugin of that name")
+                self._clash("plugin", plugin.name, first, plugin)
             else:
+                loaded[plugin.name] = plugin
                 plugin.load(entry_point)
+        for name in sorted({*(only or ()), *disabled} - {plugin.name for plugin in self.plugins}):
+            logger.warning("no plugin named %r is installed", name)
 
     # ------------------------------------------------------------------- what plugins provide
 
     @cached_property
     def backends(self) -> dict[str, tuple[Plugin, Backend]]:
         """Backends by name, those whose library is missing too."""
-        found = self._collect("backend", "corral_backends", Backend, lambda b: b.name)
-        for plugin, backend in found.values():
-            if backend.library and importlib.util.find_spec(backend.library) is None:
+        found = self._collect("backend", "corral_backends", Backend)
+        self._missing = {name for name, (_, backend) in found.items() if not _installed(backend)}
+        for name in sorted(self._missing):
+            plugin, backend = found[name]
+            plugin.hint = f"pip install '{backend.extra}'"
+            plugin.error = f"backend {name} needs {backend.library}"
+            own = {other for other, (giver, _) in found.items() if giver is plugin}
+            if own <= self._missing:
                 plugin.status = "unavailable"
-                plugin.hint = f"pip install '{backend.extra}'"
-                plugin.error = f"backend {backend.name} needs {backend.library}"
         return found
 
     @cached_property
     def constraints(self) -> dict[str, tuple[Plugin, ConstraintType]]:
         """Kinds of `format` by name."""
-        return self._collect("constraint", "corral_constraints", ConstraintType, lambda c: c.name)
+        return self._collect("constraint", "corral_constraints", ConstraintType)
 
     @cached_property
     def renderers(self) -> dict[str, tuple[Plugin, ChatRenderer]]:
         """Template languages by name."""
-        return self._collect("renderer", "corral_chat_formats", ChatRenderer, lambda r: r.name)
+        return self._collect("renderer", "corral_chat_formats", ChatRenderer)
 
     @cached_property
     def registries(self) -> dict[str, tuple[Plugin, Registry]]:
         """Sources of models by name."""
-        return self._collect("registry", "corral_registries", Registry, lambda r: r.name)
+        return self._collect("registry", "corral_registries", Registry)
 
     @property
     def clashes(self) -> tuple[Clash, ...]:
@@ -188,18 +209,25 @@ class Plugins:
     def bids(self, model: Model) -> list[Bid]:
         """Every bid for a model, the highest first."""
         bids: list[Bid] = []
-        usable = {
-            id(plugin): plugin for plugin, _ in self.backends.values() if plugin.status == "ok"
-        }
-        for plugin in usable.values():
+        askable = {id(p): p for name, (p, _) in self.backends.items() if name not in self._missing}
+        for plugin in askable.values():
             try:
                 claim = plugin.ask("corral_claim", model=model)
-            except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything
+                if claim is not None and self._may_bid(plugin, claim):
+                    bids.append(Bid(plugin, claim))
+            except ANYTHING as error:
                 plugin.report("corral_claim", error)
-                continue
-            if claim is not None:
-                bids.append(Bid(plugin, claim))
         return sorted(bids, key=lambda bid: (-bid.claim.confidence, bid.claim.backend))
+
+    def lent(self) -> list[LentModel]:
+        """Every model that a registry lends."""
+        lent: list[LentModel] = []
+        for plugin, registry in self.registries.values():
+            try:
+                lent.extend(_all_of(LentModel, registry.lent(), f"registry {registry.name}"))
+            except ANYTHING as error:
+                plugin.report(f"registry {registry.name}", error)
+        return lent
 
     def load(self, plugin_name: str, request: LoadRequest) -> Engine:
         """Have a plugin load a model it claimed.
@@ -208,7 +236,7 @@ class Plugins:
             PluginError: If there is no such plugin, or it gives no engine.
         """
         for plugin in self.plugins:
-            if plugin.name == plugin_name and plugin.status != "disabled":
+            if plugin.name == plugin_name and plugin.status in ("ok", "unavailable"):
                 engine = plugin.ask("corral_load", request=request)
                 if isinstance(engine, Engine):
                     return engine
@@ -216,43 +244,87 @@ class Plugins:
                 raise PluginError(f"plugin {plugin_name!r} loads no model: {why}")
         raise PluginError(f"plugin {plugin_name!r} is not installed here")
 
-    def _collect(
-        self, kind: str, hook: str, wanted: type[T], name_of: Callable[[T], str]
-    ) -> dict[str, tuple[Plugin, T]]:
+    def _may_bid(self, plugin: Plugin, claim: object) -> bool:
+        """Whether a claim is for a backend of this plugin whose library is installed.
+
+        Raises:
+            PluginError: If it is no claim at all, or for the backend of somebody else.
+            msgspec.ValidationError: If a field of it has a wrong type or range.
+        """
+        if not isinstance(claim, Claim):
+            raise PluginError(f"it gave {type(claim).__name__}, not a Claim")
+        msgspec.convert(msgspec.to_builtins(claim), Claim)
+        giver, _ = self.backends.get(claim.backend, (None, None))
+        if giver is not plugin:
+            whose = f"plugin {giver.name}" if giver else "nobody"
+            raise PluginError(f"it bid for backend {claim.backend!r}, which is given by {whose}")
+        return claim.backend not in self._missing
+
+    def _collect(self, kind: str, hook: str, wanted: type[T]) -> dict[str, tuple[Plugin, T]]:
         found: dict[str, tuple[Plugin, T]] = {}
         for plugin in self.plugins:
-            for item in self._answers(plugin, hook, wanted):
-                name = name_of(item)
-                if name not in found:
+            for name, item in self._answers(plugin, hook, wanted):
+                if name in found:
+                    self._clash(kind, name, found[name][0], plugin)
+                else:
                     found[name] = (plugin, item)
-                    continue
-                winner = found[name][0].name
-                before = self._clashes.get((kind, name), Clash(kind, name, winner, ()))
-                losers = (*before.losers, plugin.name)
-                self._clashes[kind, name] = Clash(kind, name, winner, losers)
-                logger.warning(
-                    "%s %r of plugin %s is left out: %s gives that name",
-                    kind,
-                    name,
-                    plugin.name,
-                    winner,
-                )
         return found
 
-    def _answers(self, plugin: Plugin, hook: str, wanted: type[T]) -> Iterator[T]:
+    def _clash(self, kind: str, name: str, winner: Plugin, loser: Plugin) -> None:
+        before = self._clashes.get((kind, name), Clash(kind, name, winner.name, ()))
+        self._clashes[kind, name] = Clash(
+            kind, name, winner.name, tuple(dict.fromkeys((*before.losers, loser.name)))
+        )
+        logger.warning(
+            "%s %r of %s is left out: %s gives that name",
+            kind,
+            name,
+            loser.distribution,
+            winner.distribution,
+        )
+
+    def _answers(self, plugin: Plugin, hook: str, wanted: type[T]) -> Iterator[tuple[str, T]]:
         try:
-            for item in plugin.ask(hook) or ():
-                if not isinstance(item, wanted):
-                    raise PluginError(f"{hook} gave {type(item).__name__}, not {wanted.__name__}")
-                yield item
-        except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything
+            for item in _all_of(wanted, plugin.ask(hook) or (), hook):
+                yield _name_of(item), item
+        except ANYTHING as error:
             plugin.report(hook, error)
 
 
+def _all_of(wanted: type[T], items: Any, giver: str) -> Iterator[T]:
+    for item in items:
+        if not isinstance(item, wanted):
+            raise PluginError(f"{giver} gave {type(item).__name__}, not {wanted.__name__}")
+        yield item
+
+
+def _name_of(item: Any) -> str:
+    name = item.name
+    if not isinstance(name, str) or not name:
+        raise PluginError(f"a {type(item).__name__} has no name")
+    if isinstance(item, Backend) and not issubclass(item.options, LoadOptions):
+        raise PluginError(f"the options of backend {name} are no LoadOptions")
+    return name
+
+
+def _installed(backend: Backend) -> bool:
+    try:
+        return not backend.library or importlib.util.find_spec(backend.library) is not None
+    except (ImportError, ValueError):  # the parent of a dotted name is missing, or half there
+        return False
+
+
+def _distribution(entry_point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """Name and version of what it came with; metadata that cannot be read has none."""
+    try:
+        dist = entry_point.dist
+        found = (dist.name, dist.version) if dist else None
+    except ANYTHING:  # old and hand-made installations lack files, and each lack raises its own
+        found = None
+    return found if found and all(found) else ("unknown", "0")
+
+
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    """All of the group, each once, by distribution and name: the order in which clashes end."""
-    points = {
-        (point.dist.name.lower() if point.dist else "", point.name): point
-        for point in importlib.metadata.entry_points(group=GROUP)
-    }
-    return [points[key] for key in sorted(points)]
+    """All of the group, by distribution and name: the order in which clashes end."""
+    points = importlib.metadata.entry_points(group=GROUP)
+    return sorted(points, key=lambda point: (_distribution(point)[0].lower(), point.name))

@@ -1,6 +1,7 @@
 """LoRA adapters: loaded once, applied to a whole batch, so that sets of them take turns."""
 
 import ctypes
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Adapters:
         if header.kind != "adapter":
             raise InvalidModelError(f"adapter {file.digest} is a GGUF of a {header.kind}")
         self._model.log.forget()
-        adapter = lib.llama_adapter_lora_init(self._model.pointer, file.path.encode())
+        adapter = lib.llama_adapter_lora_init(self._model.pointer, os.fsencode(file.path))
         if not adapter:
             reason = self._model.log.troubles()
             raise InvalidModelError(f"adapter {file.digest} does not fit this model: {reason}")

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import re
 from collections import deque
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def load_model(path: Path, options: LlamaOptions, report: Callable[[float], bool
         return not given_up
 
     params.progress_callback = callback = lib.llama_progress_callback(progress)
-    pointer = lib.llama_model_load_from_file(str(path).encode(), params)
+    pointer = lib.llama_model_load_from_file(os.fsencode(path), params)
     if given_up:
         if pointer:
             lib.llama_model_free(pointer)

@@ -10,6 +10,11 @@ class Pacing:
     Beside running jobs a step lasts at most three steps without a prompt, or 100 ms if that is
     more; alone it takes whole micro-batches, but at most two seconds where the library is slow, so
     that a cancel is noticed.
+
+    Args:
+        batch_tokens: Of a whole micro-batch.
+        cautious: Begin with a small step, for a model that may be very slow.
+        clock: Gives seconds.
     """
 
     _LEAST = 32
@@ -23,13 +28,6 @@ class Pacing:
         cautious: bool = False,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        """Start without knowing.
-
-        Args:
-            batch_tokens: Of a whole micro-batch.
-            cautious: Begin with a small step, for a model that may be very slow.
-            clock: Gives seconds.
-        """
         self._clock = clock
         self._whole = batch_tokens
         self._decode_s = 0.0  # of a step without a prompt

@@ -116,6 +116,14 @@ class Tree:
         self.cells += len(keys)
         return child
 
+    def lengthen(self, node: Node, keys: list[Key]) -> None:
+        """Add positions to a leaf that one lane alone holds."""
+        assert node.lanes == 1
+        assert not node.children
+        node.keys += keys
+        self.cells += len(keys)
+        self.pinned += len(keys)
+
     def shrink(self, node: Node, count: int) -> None:
         """Take the last positions of a leaf that no lane holds, fewer than all."""
         assert not node.children

@@ -15,6 +15,13 @@ class SharedMemory:
 
     What lanes hold counts as pinned; what is only cached can be evicted at any time. A lane is
     opened only if pinned cells and all that lanes may still need fit into the context together.
+
+    Args:
+        cells: The library's sequences.
+        capacity: Positions that they hold together.
+        sequences: How many there are; more than lanes.
+        window: Of sliding-window layers, which may forget what lies before it; 0: none.
+        can_move: Positions can be moved.
     """
 
     def __init__(
@@ -26,14 +33,6 @@ class SharedMemory:
         window: int = 0,
         can_move: bool = True,
     ) -> None:
-        """Args.
-
-        cells: The library's sequences.
-        capacity: Positions that they hold together.
-        sequences: How many there are; more than lanes.
-        window: Of sliding-window layers, which may forget what lies before it; 0: none.
-        can_move: Positions can be moved.
-        """
         self._cells = cells
         self._capacity = capacity
         self._window = window
@@ -163,6 +162,9 @@ class SharedMemory:
                 node = self._tree.split(reached, depth)
                 if not self._give_up_copy(lane, node, start):
                     return False
+            elif node.parent and node.ends == {lane.sequence} and not node.children:
+                self._tree.lengthen(node, lane.keys[start:known])
+                continue
             else:
                 node = self._tree.grow(node, lane.keys[start:known])
             self._end_at(lane, node)

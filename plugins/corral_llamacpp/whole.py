@@ -18,18 +18,18 @@ class _Entry:
 
 
 class WholeMemory:
-    """See `Memory`. Cells are counted as if nothing were shared: too many, never too few."""
+    """See `Memory`. Cells are counted as if nothing were shared: too many, never too few.
+
+    Args:
+        cells: The library's sequences.
+        capacity: Positions that they hold together.
+        sequences: How many there are; more than lanes.
+        copies: A cached sequence may be shared with a lane; else the lane takes it over.
+    """
 
     shares = False
 
     def __init__(self, cells: Cells, capacity: int, sequences: int, *, copies: bool) -> None:
-        """Args.
-
-        cells: The library's sequences.
-        capacity: Positions that they hold together.
-        sequences: How many there are.
-        copies: A cached sequence may be shared with a lane; else the lane takes it over.
-        """
         self._cells = cells
         self._capacity = capacity
         self._copies = self.checkpoints = copies
@@ -118,6 +118,7 @@ class WholeMemory:
 
     def close(self, lane: Lane) -> None:
         """See `Memory`."""
+        self.trim(lane, len(lane.keys))
         self._lanes.discard(lane)
         keys = lane.keys[: lane.fed]
         twin = next((e for e in self._entries if e.scope == lane.scope and e.keys == keys), None)

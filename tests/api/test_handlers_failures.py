@@ -3,11 +3,13 @@
 A model whose workers keep dying rests for a while: each test has a server of its own.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 import pytest
 
@@ -83,3 +85,22 @@ def test_going_round_in_circles_ends_without_a_last_object(client: httpx.Client)
     assert whole["done"] is False
     assert set(whole["response"]) == {"a"}
     assert "done_reason" not in whole
+
+
+def test_metadata_that_is_no_number_can_be_shown(client: httpx.Client, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "odd.gguf", "llama")
+    writer.add_float32("llama.rope.freq_base", float("nan"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data = (tmp_path / "odd.gguf").read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    client.post(f"/api/blobs/{digest}", content=data).raise_for_status()
+    body = {"model": "odd", "files": {"odd.gguf": digest}, "stream": False}
+    client.post("/api/create", json=body).raise_for_status()
+    shown = client.post("/api/show", json={"model": "odd"}).json()
+    assert shown["model_info"]["llama.rope.freq_base"] is None
+    answer = client.post("/api/generate", json={"model": "odd", "prompt": "x"})
+    assert answer.status_code == 500
+    assert answer.json()["error"]

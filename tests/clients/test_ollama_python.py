@@ -148,8 +148,9 @@ def test_show(client: ollama.Client) -> None:
 
 def test_ps_and_unloading(client: ollama.Client) -> None:
     client.generate(MODEL, keep_alive=300)
-    entry = next(model for model in client.ps().models if model.name == "tiny-chat:latest")
-    assert (entry.context_length, entry.size_vram) == (256, 0)
+    # Names of the same weights share what is loaded, which is listed under the first of them.
+    entry = next(model for model in client.ps().models if model.context_length == 256)
+    assert entry.size_vram == 0
     assert entry.expires_at
     assert client.generate(MODEL, keep_alive=0).done_reason == "unload"
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -269,6 +270,11 @@ def test_a_schema_is_kept_to(api: Any, model: str) -> None:
 
 @pytest.fixture
 def loaded(api: Any, model: str) -> Iterator[str]:
+    # Names of the same weights share what is loaded, which is listed under the first of them.
+    api.post("/api/generate", {"model": model, "keep_alive": 0}).raise_for_status()
+    deadline = time.monotonic() + 20
+    while api.send("GET", "/api/ps").json()["models"]:
+        assert time.monotonic() < deadline, "the model stays loaded"
     api.post("/api/generate", {"model": model, "keep_alive": 300}).raise_for_status()
     yield model
     api.post("/api/generate", {"model": model, "keep_alive": 0})

@@ -27,7 +27,7 @@ class PromptLookup:
 
         Args:
             token_ids: All positions so far `(n,)`; the last 4,096 are searched.
-            room: Tokens at most, besides `count`.
+            room: Tokens that there is room for.
         """
         import numpy as np
 

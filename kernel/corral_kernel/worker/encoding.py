@@ -1,7 +1,6 @@
 """One request for vectors: batches in, one array out."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import Encodable, EncodeItem, Encoder, EngineInfo
@@ -58,10 +57,10 @@ class Encoding:
         """Encode the next batch."""
         if self.finished:
             return
-        count = batch_length(self._items[self._next :], encoder.info)
-        batch = list(islice(self._items, self._next, self._next + count))
+        waiting = self._items[self._next : self._next + encoder.info.slots]
+        batch = waiting[: batch_length(waiting, encoder.info)]
         self._rows.append(encoder.encode(batch).copy())
-        self._next += count
+        self._next += len(batch)
 
     def events(self) -> list[JobEvent]:
         """The vectors, and the end.

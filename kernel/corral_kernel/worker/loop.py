@@ -15,7 +15,6 @@ from corral_kernel.errors import CorralError
 from corral_kernel.frames import Failed, JobEvent, Step
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding
-from corral_kernel.worker.prompting import kept_tokens
 from corral_kernel.worker.running import Running
 
 logger = logging.getLogger(__name__)
@@ -212,17 +211,13 @@ class Loop:
         if not job.spec.shift:
             job.finish("length")
             return True
-        assert self._engine is not None
-        positions = job.positions - len(chosen)
-        keep = kept_tokens(
-            self._engine.tokenizer, job.spec.options.num_keep, positions, positions - len(chosen)
-        )
-        stop = keep + max(len(chosen), (positions - keep) // 2)
-        if stop > positions:
+        span = job.to_forget(len(chosen))
+        if span is None:
             job.finish("length")
             return True
-        moved = self._engine.cut(job.id, keep, stop)
-        job.forget(keep, stop)
+        assert self._engine is not None
+        moved = self._engine.cut(job.id, *span)
+        job.forget(*span)
         if moved:
             return True
         self._engine.release(job.id)

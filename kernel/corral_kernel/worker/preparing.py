@@ -13,6 +13,7 @@ from corral_kernel.sampling import Chooser, HistoryView
 from corral_kernel.worker.prompting import Built, PromptBuilder
 from corral_kernel.worker.running import Running
 
+RANDOM_SEED = -1
 SEED_BITS = 63
 
 
@@ -46,7 +47,9 @@ class Preparer:
         """
         built = self._build(spec)
         tokenizer, info = self._engine.tokenizer, self._engine.info
-        seed = spec.options.seed if spec.options.seed >= 0 else secrets.randbits(SEED_BITS)
+        seed = spec.options.seed
+        if seed == RANDOM_SEED:
+            seed = secrets.randbits(SEED_BITS)
         view = HistoryView(tokenizer, built.prompt.history(), info.context_tokens, seed)
         chooser = Chooser(
             spec.options,

@@ -14,7 +14,12 @@ from corral_kernel.contracts import (
     Tokenizer,
     TokenSegment,
 )
-from corral_kernel.errors import PluginError, PromptTooLongError, UnsupportedError
+from corral_kernel.errors import (
+    PluginError,
+    PromptTooLongError,
+    TemplateError,
+    UnsupportedError,
+)
 from corral_kernel.frames import PromptSpec
 
 TOO_LONG = (
@@ -98,14 +103,27 @@ class PromptBuilder:
 
     def _drop(self, spec: PromptSpec, now: float, context_tokens: int) -> Built:
         """Leave out the fewest old messages; the last one stays even if it is too long."""
+        most = len(spec.messages) - 1
         tried: dict[int, Built] = {}
 
         def fits(drop: int) -> bool:
-            tried[drop] = self._whole(spec, now, drop)
+            tried[drop] = self._whole_from(spec, now, drop, most)
             return tried[drop].prompt.length <= context_tokens
 
-        drop = first_true(fits, 1, len(spec.messages) - 1)
-        return tried.get(drop) or self._whole(spec, now, drop)
+        drop = first_true(fits, 1, most)
+        return tried.get(drop) or self._whole_from(spec, now, drop, most)
+
+    def _whole_from(self, spec: PromptSpec, now: float, drop: int, most: int) -> Built:
+        """Leave out so many messages, or one more where the template refuses what is left.
+
+        Some templates want the first turn to be the user's.
+        """
+        try:
+            return self._whole(spec, now, drop)
+        except TemplateError:
+            if drop == most:
+                raise
+        return self._whole(spec, now, drop + 1)
 
     def _cut(self, built: Built, num_keep: int, *, shift: bool) -> Built:
         """Keep the first few tokens and the tail that leaves half of the rest free."""

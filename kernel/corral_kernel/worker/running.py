@@ -9,6 +9,7 @@ from corral_kernel.frames import Accepted, Done, Generate, Text, TokenLogprob
 from corral_kernel.sampling import Chooser, HistoryView, RawProbs, forced_logprob
 from corral_kernel.worker.drafting import PromptLookup
 from corral_kernel.worker.output import Output, RepeatGuard
+from corral_kernel.worker.prompting import kept_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 WINDOWS = 10
 """An answer without a limit of its own ends after this many context lengths."""
+
+LEAST_MOVING = 4
+"""Positions at the end of the window that `num_keep` cannot claim."""
 
 
 class Running:
@@ -56,17 +60,23 @@ class Running:
         self._view = view
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
-        self._ids = list(prompt.history()) if spec.want_ids else []
+        self._prompt_ids = prompt.history() if spec.want_ids else []
+        self._answer_ids: list[int] = []
         self._moved = False  # whether positions were cut: the view is what the engine holds
         self._output = Output(spec.options.stop)
         self._guard = RepeatGuard(spec.repeat_limit)
         self._limit = _limit(spec.options.num_predict, context_tokens)
-        self._text: list[str] = []
+        self._answer: list[str] = []
+        self._unsent = 0  # the first piece of the answer that is still to be sent
         self._logprobs: list[TokenLogprob] = []
         self._lookup = PromptLookup(drafts) if drafts else None
         self._drafts: Sequence[int] = ()
-        self._count = self._forced = self._cached = 0
+        self._count = self._forced = self._cached = self._steps = 0
         self._admitted_ns = self._first_ns = 0
+        if self._limit:
+            # What has to come first joins the prompt: it needs no step of its own.
+            begun = TokenSegment(self._take_forced())
+            self._prompt = Prompt((*prompt.segments, begun))
 
     # ------------------------------------------------------------------------ on its way in
 
@@ -75,12 +85,11 @@ class Running:
         prompt = self._prompt
         if self._moved:
             prompt = Prompt((TokenSegment(self._view.token_ids.tolist()),))
-        room = max(1, self._context_tokens - prompt.length)
-        left = self._limit - self._count
+        room = self._context_tokens - prompt.length
         return Job(
             id=self.id,
             prompt=prompt,
-            max_tokens=max(0, min(room, left)),
+            max_tokens=max(0, min(room, self._limit - self._count)),
             adapters=self.spec.adapters,
             cache_scope=self.spec.cache_scope,
         )
@@ -101,9 +110,11 @@ class Running:
         """
         if not self._first_ns:
             self._first_ns = time.perf_counter_ns()
-            if self._limit == 0:
-                self.reason = "length"
-                return []
+        self._steps += 1
+        if self._limit == 0:
+            self.finish("length")
+        if self.reason:  # else what was forced before the first row has ended it
+            return []
         chosen: list[int] = []
         for place, row in enumerate(rows):
             probs = (
@@ -130,9 +141,9 @@ class Running:
 
     def text(self) -> Text | None:
         """The piece of the answer that this step decided, if any."""
-        content = "".join(self._text)
+        content = "".join(self._answer[self._unsent :])
+        self._unsent = len(self._answer)
         logprobs = tuple(self._logprobs)
-        self._text.clear()
         self._logprobs.clear()
         if not content and not logprobs:
             return None
@@ -150,7 +161,8 @@ class Running:
             output_tokens=self._count,
             forced_tokens=self._forced,
             output_ns=now - self._first_ns,
-            token_ids=tuple(self._ids),
+            steps=self._steps,
+            token_ids=self._all_ids() if self.spec.want_ids else (),
         )
 
     # --------------------------------------------------------------------------- the window
@@ -164,6 +176,23 @@ class Running:
     def is_full(self) -> bool:
         """Whether what was chosen does not fit into the window any more."""
         return self.positions > self._context_tokens
+
+    def to_forget(self, chosen: int) -> tuple[int, int] | None:
+        """The positions to cut so that what was chosen fits: half of what is not to be kept.
+
+        Args:
+            chosen: Tokens that the engine was not fed yet, the last of the sequence.
+
+        Returns:
+            Start and stop; None if too much is to be kept.
+        """
+        fed = self.positions - chosen
+        wanted = self.spec.options.num_keep
+        whole = self._view.prompt_tokens
+        keep = kept_tokens(self._tokenizer, wanted, whole if wanted < 0 else fed, fed)
+        keep = max(0, min(keep, self._context_tokens - LEAST_MOVING))
+        stop = keep + max(chosen, (fed - keep) // 2)
+        return (keep, stop) if stop <= fed else None
 
     def forget(self, start: int, stop: int) -> None:
         """These positions were cut."""
@@ -180,34 +209,45 @@ class Running:
         if token_id in self._tokenizer.end_ids:
             self.finish("stop")
             return
-        if self.spec.want_ids:
-            self._ids.append(token_id)
-        logprob = None
-        if self.spec.logprobs is not None:
-            logprob = (
-                probs.of(token_id, self.spec.logprobs, self._tokenizer)
-                if probs
-                else forced_logprob(token_id, self._tokenizer)
-            )
+        self._answer_ids.append(token_id)
         shown = token_id not in self._tokenizer.control_ids
-        text = self._output.feed(self._tokenizer.pieces[token_id] if shown else b"", logprob)
+        piece = self._tokenizer.pieces[token_id] if shown else b""
+        text = self._output.feed(piece, self._logprob(token_id, probs))
+        if (text or not self._output.holds) and self._guard.tripped(text):
+            self.finish("repeat")
+            return
         self._emit(text)
         if self._output.stopped:
             self.reason = "stop"
-        elif self._guard.tripped(text):
-            self.finish("repeat")
+        elif self._chooser.finished():
+            self.finish("stop")
         elif self._count >= self._limit:
             self.finish("length")
 
+    def _logprob(self, token_id: int, probs: RawProbs | None) -> TokenLogprob | None:
+        if self.spec.logprobs is None:
+            return None
+        if probs is None:
+            return forced_logprob(token_id, self._tokenizer)
+        return probs.of(token_id, self.spec.logprobs, self._tokenizer)
+
     def _take_forced(self) -> list[int]:
+        """Let tokens join that have no alternative, as far as the window goes."""
         forced: list[int] = []
         for token_id in self._chooser.forced():
+            if self.reason or self.positions >= self._context_tokens:
+                break
             self._chooser.accept(token_id)
             forced.append(token_id)
             self._commit(token_id, None, forced=True)
-            if self.reason:
-                break
         return forced
+
+    def _all_ids(self) -> tuple[int, ...]:
+        """Prompt and answer; after a stop string the answer's text anew, which ends before it."""
+        answer = self._answer_ids
+        if self._output.stopped:
+            answer = self._tokenizer.encode("".join(self._answer), special=False)
+        return (*self._prompt_ids, *answer)
 
     def finish(self, reason: str) -> None:
         """End it; text that was held back is given."""
@@ -216,7 +256,7 @@ class Running:
 
     def _emit(self, text: str) -> None:
         if text:
-            self._text.append(text)
+            self._answer.append(text)
         self._logprobs.extend(self._output.logprobs())
 
 

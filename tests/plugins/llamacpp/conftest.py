@@ -26,7 +26,6 @@ from corral_llamacpp.options import LlamaOptions
 
 MODELS = Path(__file__).parents[2] / "models"
 MANY_STEPS = 5000
-CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 Opener = Callable[..., Any]
 
@@ -243,6 +242,32 @@ class RandomModel(gguf.GGUFWriter):
         self.write_kv_data_to_file()
         self.write_tensors_to_file()
         self.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Qwen3s of the same weights, that pool their rows in different ways or score them."""
+    folder = tmp_path_factory.mktemp("encoders")
+    paths = {kind.name: folder / f"{kind.name}.gguf" for kind in gguf.PoolingType}
+    for kind in gguf.PoolingType:
+        model = RandomModel(paths[kind.name], "qwen3", layers=2)
+        heads, head, inner = 2, 16, 64
+        model.add_head_count(heads)
+        model.add_head_count_kv(1)
+        model.add_feed_forward_length(inner)
+        model.add_pooling_type(kind)
+        for i in range(model.layers):
+            model.ones(f"blk.{i}.attn_norm.weight", model.width)
+            model.ones(f"blk.{i}.ffn_norm.weight", model.width)
+            for norm in ("attn_q_norm", "attn_k_norm"):
+                model.ones(f"blk.{i}.{norm}.weight", head)
+            model.attention(i, heads, head)
+            model.feed_forward(i, inner)
+        if kind == gguf.PoolingType.RANK:
+            model.add_classifier_output_labels(["yes", "no"])
+            model.weight("cls.output.weight", 2, model.width)
+        model.save()
+    return paths
 
 
 @pytest.fixture(scope="session")

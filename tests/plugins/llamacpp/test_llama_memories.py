@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from corral_llamacpp import loading
 from corral_llamacpp.shared import SharedMemory
 from corral_llamacpp.whole import WholeMemory
 
@@ -38,13 +39,15 @@ def last_rows(loop: Any, prompt: list[int], tokens: int, **more: Any) -> tuple[A
     return loop.texts[job.id], loop.last_row[job.id]
 
 
-def assert_like_a_fresh_one(loop: Any, fresh: Any, prompt: list[int], tokens: int = 12) -> int:
+def assert_like_a_fresh_one(
+    loop: Any, fresh: Any, prompt: list[int], tokens: int = 12, atol: float = 1e-3
+) -> int:
     """Run a prompt on both engines; give how much of it was cached on the first."""
     job = loop.job(prompt, tokens)
     loop.run(job)
     expected, row = last_rows(fresh, prompt, tokens, cache_scope=str(fresh.steps))
     assert loop.texts[job.id] == expected
-    np.testing.assert_allclose(loop.last_row[job.id], row, atol=1e-3)
+    np.testing.assert_allclose(loop.last_row[job.id], row, atol=atol)
     return int(loop.cached[job.id])
 
 
@@ -110,6 +113,22 @@ def test_a_window_that_forgets_is_not_reused_where_it_did(
         assert_like_a_fresh_one(loop, fresh, [*long[: 20 + round_], 50], tokens=30)
 
 
+def test_windows_too_small_to_share_hold_what_their_own_sequence_needs(
+    greedy: Loop, tiny_windowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = greedy(tiny_windowed, num_ctx=512)
+    monkeypatch.setattr(loading, "_WINDOWS_BYTES", 0)  # as for a context of many gigabytes
+    loop = greedy(tiny_windowed, num_ctx=512, slots=4, num_batch=64)
+    dice = np.random.default_rng(4)
+    for _ in range(3):
+        prompts = [dice.integers(3, 259, 400).tolist() for _ in range(4)]
+        jobs = [loop.job(prompt, 20) for prompt in prompts]
+        for prompt, ids in zip(prompts, loop.run(*jobs), strict=True):
+            assert ids == last_rows(fresh, prompt, 20, cache_scope=str(fresh.steps))[0]
+            turn = [*prompt, *ids, 7, 8]
+            assert assert_like_a_fresh_one(loop, fresh, turn, 3, atol=0.05) == 419
+
+
 def test_a_recurrent_model_takes_no_drafts_and_cannot_be_cut(
     greedy: Loop, tiny_mamba: Path
 ) -> None:
@@ -162,6 +181,19 @@ def test_a_whole_cached_sequence_serves_what_begins_with_all_of_it(*, copies: bo
     assert run([1, 2, 3]) == 0
     assert run([1, 2, 9, 9]) == 3
     assert run([1, 2, 9, 8]) == (3 if copies else 0)  # what was taken over is gone
+
+
+def test_drafts_that_were_never_judged_are_not_cached() -> None:
+    cells = ForgetfulCells()
+    memory = WholeMemory(cells, capacity=100, sequences=4, copies=False)
+    lane = memory.open("scope", [1, 2, 3], 20)
+    assert lane is not None
+    cells.held[lane.sequence] = True
+    memory.advance(lane, 5)  # two of them drafts, and these cells cannot go back
+    memory.close(lane)
+    again = memory.open("scope", [1, 2, 3, 4], 20)
+    assert again is not None
+    assert again.fed == 0
 
 
 def test_a_window_that_slid_on_is_known_by_what_is_left_of_it() -> None:

@@ -1,0 +1,193 @@
+"""What is measured: each function asks one server once and gives numbers, units in their names."""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil  # type: ignore[import-untyped] # it has no stubs here
+
+from benchmarks import prompts, servers
+from benchmarks.client import RequestFailedError, ask
+from benchmarks.dialects import Answer, Dialect, Message, Ollama
+from benchmarks.machine import Patience
+from benchmarks.servers import Load, Server
+
+Values = dict[str, float]
+
+UNLOAD_S: Final = 10.0
+_ROOT: Final = Path(__file__).parent.parent
+_CACHED_SEQUENCES: Final = 24
+_MIB: Final = 2**20
+_MS: Final = 1000
+
+
+def first_token(server: Server, number: int) -> Values:
+    """Time to the first token of a short prompt that the server has not seen."""
+    answer = asyncio.run(server.dialect.complete(server.port, prompts.story(number), 4))
+    return {"first_token_s": answer.first_s, "prompt_tokens": answer.prompt_tokens}
+
+
+def streams(server: Server, count: int, tokens: int, number: int) -> Values:
+    """Answer `count` different prompts at once.
+
+    Returns:
+        Tokens a second in all, from sending to the last line; of a single stream also those after
+        the first; and what the server's processes spent of the processors.
+    """
+    texts = [prompts.story(number + place) for place in range(count)]
+    before = _spent(server)
+    answers = asyncio.run(_together(server, texts, tokens))
+    after = _spent(server)
+    written = sum(answer.tokens for answer in answers)
+    values = {
+        "tokens_per_s": written / max(answer.end_s for answer in answers),
+        "first_token_s": statistics.median(answer.first_s for answer in answers),
+        "tokens": written,
+        "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
+        "server_cpu_ms_per_token": _MS * (after[0] - before[0]) / written,
+        "workers_cpu_ms_per_token": _MS * (after[1] - before[1]) / written,
+    }
+    if count == 1:
+        values["decode_tokens_per_s"] = 1 / answers[0].token_s
+    return values
+
+
+async def _together(server: Server, texts: Sequence[str], tokens: int) -> list[Answer]:
+    asked = (server.dialect.complete(server.port, text, tokens) for text in texts)
+    return list(await asyncio.gather(*asked))
+
+
+def _spent(server: Server) -> tuple[float, float]:
+    """Processor seconds so far: of the main process, and of those below it."""
+    return _cpu_s(server.process), sum(map(_cpu_s, server.workers()))
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def second_turn(server: Server, characters: int, number: int) -> Values:
+    """Ask about a long text, then go on with the conversation.
+
+    Returns:
+        Times to the first token of both turns, and the second's share of the first's.
+    """
+    talk: list[Message] = [{"role": "user", "content": prompts.history(number, characters)}]
+    first = _chat(server, talk)
+    talk.append({"role": "assistant", "content": first.text})
+    talk.append({"role": "user", "content": "And what happened on the day after that?"})
+    second = _chat(server, talk)
+    return {
+        "first_turn_s": first.first_s,
+        "second_turn_s": second.first_s,
+        "share": second.first_s / first.first_s,
+        "prompt_tokens": first.prompt_tokens,
+        "second_prompt_tokens": second.prompt_tokens,
+    }
+
+
+def _chat(server: Server, talk: Sequence[Message]) -> Answer:
+    return asyncio.run(server.dialect.chat(server.port, talk, 24))
+
+
+def structured(server: Server, tokens: int, number: int) -> Values:
+    """Have an answer of ten fields written, and as free text; Corral alone.
+
+    Returns:
+        Milliseconds a token of both after their first pieces, and the structured one's share.
+    """
+    talk = [{"role": "user", "content": f"{prompts.PERSON} {number + 1}."}]
+    dialect = _ollama(server.dialect)
+    free = asyncio.run(dialect.chat(server.port, talk, tokens))
+    schema = prompts.person_schema()
+    bound = asyncio.run(dialect.chat(server.port, talk, tokens, format=schema))
+    if list(json.loads(bound.text)) != list(prompts.FIELDS):
+        raise RequestFailedError(f"an answer that is not what its schema says: {bound.text[:200]}")
+    # The first piece leaves with the first row of logits; tokens that are forced with it are still
+    # to be decoded then, so both answers take the rest of their time for all tokens but one.
+    return {
+        "free_ms_per_token": _MS * free.token_s,
+        "structured_ms_per_token": _MS * bound.token_s,
+        "share": bound.token_s / free.token_s,
+        "free_first_s": free.first_s,
+        "structured_first_s": bound.first_s,
+        "free_tokens": free.tokens,
+        "structured_tokens": bound.tokens,
+    }
+
+
+def cold(server: Server, load: Load, patience: Patience, number: int) -> Values:
+    """Time to the first token when the model must be loaded, beside the library's own; Corral alone.
+
+    Returns:
+        Both, and what Corral takes beyond the library's load, context and first token.
+    """
+    dialect = _ollama(server.dialect)
+    asyncio.run(_unload(server.port, dialect))
+    prompt = prompts.story(number)
+    patience.wait()  # a spare worker is being started meanwhile, as between two users' requests
+    answer = asyncio.run(dialect.complete(server.port, prompt, 4))
+    library = bare_load(load, prompt)
+    library_s = sum(library.values())
+    return {
+        "first_token_s": answer.first_s,
+        "library_s": library_s,
+        "beyond_s": answer.first_s - library_s,
+        **{f"library_{name}": value for name, value in library.items()},
+    }
+
+
+async def _unload(port: int, dialect: Ollama) -> None:
+    await dialect.unload(port)
+    deadline = time.monotonic() + UNLOAD_S
+    while json.loads((await ask(port, "/api/ps", None)).lines[0][1])["models"]:
+        if time.monotonic() > deadline:
+            raise RequestFailedError(f"the model is still loaded after {UNLOAD_S:g} s")
+        await asyncio.sleep(0.01)
+
+
+def bare_load(load: Load, prompt: str) -> Values:
+    """Measure the library alone, in a process of its own."""
+    cells = load.context_tokens * load.slots
+    sequences = load.slots + _CACHED_SEQUENCES
+    words = (load.model, load.threads, cells, sequences, prompt)
+    command = [sys.executable, "-m", "benchmarks.bare_load", *map(str, words)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False)
+    if done.returncode:
+        raise RequestFailedError(done.stderr.decode(errors="replace")[-500:])
+    values: Values = json.loads(done.stdout)
+    return values
+
+
+def start(slots: int) -> Values:
+    """Time from starting `corral serve` until it answers its first request; it has no models."""
+    port = servers.free_port()
+    with tempfile.TemporaryDirectory() as home:
+        environment = servers.corral_environment(home, port, slots)
+        began = time.perf_counter()
+        with servers.started(servers.SERVE, port, "/api/tags", environment):
+            return {"first_answer_s": time.perf_counter() - began}
+
+
+def memory(server: Server) -> Values:
+    """Resident memory of the main process, and of those below it."""
+    return {
+        "server_mib": server.process.memory_info().rss / _MIB,
+        "workers_mib": sum(worker.memory_info().rss for worker in server.workers()) / _MIB,
+    }
+
+
+def _ollama(dialect: Dialect) -> Ollama:
+    assert isinstance(dialect, Ollama), "measured of Corral alone"
+    return dialect

@@ -1,0 +1,156 @@
+"""One run: servers started, then measured in turns, all but one of them frozen."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks import llama_bench, measures, servers
+from benchmarks.client import RequestFailedError
+from benchmarks.llama_bench import BenchFailedError
+from benchmarks.machine import NoiseMeter, Patience
+from benchmarks.measures import Values
+from benchmarks.report import OURS, Sample
+from benchmarks.servers import Load, NoServerError, Server
+
+COUNTS: Final = (1, 4, 8)
+MEASURES: Final = (
+    "first-token",
+    *(f"streams-{count}" for count in COUNTS),
+    "second-turn",
+    "structured",
+    "cold",
+    "start",
+    "memory",
+)
+PEERS: Final = ("llama-bench", "llama-server", "llama-cpp-python")
+_PROMPTS_A_ROUND: Final = 32
+_HEATING: Final = 100_000
+_PROMPT_DEPTH: Final = 32
+_FAILURES: Final = (RequestFailedError, BenchFailedError, NoServerError, OSError, ValueError)
+
+Measured = tuple[str, Callable[[], Values]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        load: The model and its sizes.
+        peers: Of `PEERS`.
+        only: Of `MEASURES`.
+        rounds: Samples of each.
+        tokens: Of each stream.
+        history_characters: Of the long conversation.
+        peers_python: Interpreter of the peers' environment.
+        llama_bench: The program.
+    """
+
+    load: Load
+    peers: tuple[str, ...]
+    only: tuple[str, ...]
+    rounds: int
+    tokens: int
+    history_characters: int
+    peers_python: Path
+    llama_bench: Path
+
+
+@dataclass
+class Session:
+    """Runs a plan; `samples` grows meanwhile.
+
+    Attributes:
+        plan: What to run.
+        patience: With a busy machine.
+        show: Told of each sample.
+    """
+
+    plan: Plan
+    patience: Patience
+    show: Callable[[Sample], None]
+    samples: list[Sample] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Start the servers, measure, and end them."""
+        with contextlib.ExitStack() as stack:
+            running = []
+            for starting in self._servers():
+                server = stack.enter_context(starting)
+                stack.callback(server.thaw)  # a frozen process would not hear that it is to end
+                self._heat(server)
+                server.freeze()
+                running.append(server)
+            for turn in range(self.plan.rounds):
+                for measure in self.plan.only:
+                    self._measure(measure, running, turn)
+
+    def _servers(self) -> Iterator[contextlib.AbstractContextManager[Server]]:
+        plan = self.plan
+        yield servers.corral(plan.load)
+        if "llama-server" in plan.peers:
+            yield servers.llama_server(plan.load, plan.peers_python)
+        if "llama-cpp-python" in plan.peers:
+            yield servers.llama_cpp_python(plan.load, plan.peers_python)
+
+    def _heat(self, server: Server) -> None:
+        """Have the model loaded and every path walked once."""
+        measures.first_token(server, _HEATING)
+        measures.streams(server, COUNTS[0], 4, _HEATING + 1)
+
+    def _measure(self, measure: str, running: list[Server], turn: int) -> None:
+        """Measure everybody; who comes first changes from round to round."""
+        for server in running[:: 1 if turn % 2 == 0 else -1]:
+            work = self._work(measure, server, turn)
+            if work is None:
+                continue
+            server.thaw()
+            try:
+                self._sample(measure, server.name, turn, work)
+            finally:
+                server.freeze()
+        if measure == "streams-1" and "llama-bench" in self.plan.peers:
+            self._sample(measure, "llama-bench", turn, self._bench)
+        if measure == "start":
+            slots = self.plan.load.slots
+            self._sample(measure, OURS, turn, lambda: measures.start(slots))
+
+    def _bench(self) -> Values:
+        plan = self.plan
+        return llama_bench.run(plan.llama_bench, plan.load, plan.tokens, _PROMPT_DEPTH)
+
+    def _work(self, measure: str, server: Server, turn: int) -> Callable[[], Values] | None:
+        """What to do for a measure at a server; None: it is not measured there."""
+        plan = self.plan
+        number = turn * _PROMPTS_A_ROUND
+        match measure:
+            case "first-token":
+                return lambda: measures.first_token(server, number)
+            case "second-turn":
+                return lambda: measures.second_turn(server, plan.history_characters, turn)
+            case "memory":
+                return lambda: measures.memory(server)
+            case "structured" if server.name == OURS:
+                return lambda: measures.structured(server, 2 * plan.tokens, turn)
+            case "cold" if server.name == OURS:
+                return lambda: measures.cold(server, plan.load, self.patience, number + 31)
+            case "structured" | "cold" | "start":
+                return None
+        count = int(measure.removeprefix("streams-"))
+        first = number + 1 + sum(other for other in COUNTS if other < count)
+        return lambda: measures.streams(server, count, plan.tokens, first)
+
+    def _sample(self, measure: str, server: str, turn: int, work: Callable[[], Values]) -> None:
+        self.patience.wait()
+        meter = NoiseMeter()
+        values: Values = {}
+        failure = ""
+        try:
+            values = work()
+        except _FAILURES as error:
+            failure = str(error) or type(error).__name__
+        sample = Sample(measure, server, turn, meter.read(), values, failure)
+        self.samples.append(sample)
+        self.show(sample)

@@ -1,0 +1,260 @@
+"""A kernel with real workers and engines, driven without HTTP; and the same models run by hand."""
+
+import contextlib
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from corral_kernel.calls import CompletionCall, EncodeCall
+from corral_kernel.contracts import Message
+from corral_kernel.environment import Settings
+from corral_kernel.frames import Accepted, Done, Text, TokenLogprob
+from corral_kernel.service import Corral
+from corral_kernel.store import CreateRequest, create_model
+
+MODELS = Path(__file__).parent.parent / "models"
+# One thread each, since tests run beside others: an engine that spins on a busy core is ten times
+# slower. Greedy and short, unless a test says otherwise.
+OPTIONS = {"num_thread": 1, "temperature": 0, "num_predict": 40}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that came of one completion."""
+
+    accepted: Accepted
+    pieces: Sequence[Text]
+    done: Done
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.content for piece in self.pieces)
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        return [logprob for piece in self.pieces for logprob in piece.logprobs]
+
+    @property
+    def reason(self) -> str:
+        return self.done.reason
+
+
+class Kernel:
+    """A started kernel and short ways to ask it. Models are made by the digest of their file."""
+
+    def __init__(self, corral: Corral) -> None:
+        self.corral = corral
+
+    def create(self, name: str, path: Path | None = None, **fields: Any) -> str:
+        """Make a model of a file, or of another model by `base`; give its name."""
+        if path is not None:
+            fields["files"] = {path.name: self.blob(path)}
+        for _ in create_model(self.corral.store, CreateRequest(model=name, **fields)):
+            pass
+        return name
+
+    def blob(self, path: Path) -> str:
+        """Bring a file into the store; give its digest."""
+        with self.corral.store.blobs.writer() as writer:
+            writer.write(path.read_bytes())
+            return writer.finish()
+
+    async def complete(
+        self, model: str, *, options: Mapping[str, Any] | None = None, **fields: Any
+    ) -> Answer:
+        """Run one completion to its end."""
+        pieces: list[Text] = []
+        call = CompletionCall(
+            model=await self.corral.find(model), options={**OPTIONS, **(options or {})}, **fields
+        )
+        async with await self.corral.complete(call) as completion:
+            async for event in completion:
+                if isinstance(event, Done):
+                    return Answer(completion.accepted, pieces, event)
+                pieces.append(event)
+        raise AssertionError("a completion ends with Done")
+
+    async def raw(self, model: str, prompt: str, **more: Any) -> Answer:
+        """Continue a prompt as it stands; further keywords are options."""
+        fields = {name: more.pop(name) for name in list(more) if name in FIELDS}
+        return await self.complete(model, prompt=prompt, raw=True, options=more, **fields)
+
+    async def generate(self, model: str, prompt: str, **more: Any) -> Answer:
+        """Continue a prompt that is put into the template; further keywords are options."""
+        fields = {name: more.pop(name) for name in list(more) if name in FIELDS}
+        return await self.complete(model, prompt=prompt, options=more, **fields)
+
+    async def chat(self, model: str, *turns: tuple[str, str] | str, **more: Any) -> Answer:
+        """Answer a conversation; a turn that is a text is the user's."""
+        fields = {name: more.pop(name) for name in list(more) if name in FIELDS}
+        pairs = [("user", turn) if isinstance(turn, str) else turn for turn in turns]
+        messages = tuple(Message(role=role, content=content) for role, content in pairs)
+        return await self.complete(model, messages=messages, options=more, **fields)
+
+    async def rendered(self, model: str, *turns: tuple[str, str] | str, **more: Any) -> str:
+        """The prompt that a conversation comes to."""
+        answer = await self.chat(model, *turns, render_only=True, **more)
+        assert answer.accepted.rendered is not None
+        return answer.accepted.rendered
+
+    async def embed(self, model: str, *texts: str, **more: Any) -> np.ndarray:
+        """Vectors `(n, dim)`."""
+        options = {**OPTIONS, **more.pop("options", {})}
+        call = EncodeCall(model=await self.corral.find(model), texts=texts, options=options, **more)
+        made = await self.corral.encode(call)
+        return np.frombuffer(made.data, "<f4").reshape(made.count, made.dim)
+
+
+_SILENT = lib.llama_log_callback(lambda _level, _text, _data: None)
+
+
+class ByHand:
+    """The same model on the bare library: nothing cached, batched, chosen or cut unless told.
+
+    Args:
+        path: Of the GGUF file.
+        context_tokens: Positions at most.
+    """
+
+    def __init__(self, path: Path, context_tokens: int) -> None:
+        lib.llama_log_set(_SILENT, None)
+        params = lib.llama_context_default_params()
+        params.n_ctx = params.n_batch = params.n_ubatch = context_tokens
+        params.n_threads = params.n_threads_batch = 1
+        self._model = lib.llama_model_load_from_file(
+            str(path).encode(), lib.llama_model_default_params()
+        )
+        self._context = lib.llama_init_from_model(self._model, params)
+        self._memory = lib.llama_get_memory(self._context)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self._vocab_size = lib.llama_vocab_n_tokens(self._vocab)
+        self._fed = 0
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of a text, a BOS before it where the model wants one."""
+        ids = (lib.llama_token * (len(text) * 4 + 8))()
+        data = text.encode()
+        count = lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, True)
+        return ids[:count]
+
+    def restart(self) -> None:
+        """Forget everything."""
+        lib.llama_memory_clear(self._memory, True)
+        self._fed = 0
+
+    def feed(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Logits `(n, vocab_size)` after each of further tokens."""
+        batch = lib.llama_batch_init(len(token_ids), 0, 1)
+        batch.n_tokens = len(token_ids)
+        for i, token_id in enumerate(token_ids):
+            batch.token[i], batch.pos[i] = token_id, self._fed + i
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
+        assert lib.llama_decode(self._context, batch) == 0
+        lib.llama_batch_free(batch)
+        self._fed += len(token_ids)
+        size = len(token_ids) * self._vocab_size
+        flat = np.ctypeslib.as_array(lib.llama_get_logits(self._context), (size,))
+        return flat.reshape(len(token_ids), self._vocab_size).copy()
+
+    def cut(self, start: int, stop: int) -> None:
+        """Forget positions of the middle, and move the rest down."""
+        assert lib.llama_memory_seq_rm(self._memory, 0, start, stop)
+        lib.llama_memory_seq_add(self._memory, 0, stop, -1, start - stop)
+        self._fed -= stop - start
+
+    def greedy(self, token_ids: Sequence[int], count: int) -> list[int]:
+        """The likeliest tokens to follow, from the beginning."""
+        self.restart()
+        row = self.feed(token_ids)[-1]
+        chosen: list[int] = []
+        while len(chosen) < count:
+            chosen.append(int(row.argmax()))
+            row = self.feed(chosen[-1:])[-1]
+        return chosen
+
+    def close(self) -> None:
+        lib.llama_free(self._context)
+        lib.llama_model_free(self._model)
+
+
+def endless(path: Path, target: Path) -> Path:
+    """Write a copy of a tiny model that knows no token to end with, but the byte 0."""
+    data = path.read_bytes()
+    for end in (b"<|im_end|>", b"<|endoftext|>"):
+        data = data.replace(end, end.replace(b"|>", b"_>"))
+    key = b"tokenizer.ggml.eos_token_id" + struct.pack("<I", UINT32)
+    at = data.index(key) + len(key)
+    target.write_bytes(data[:at] + struct.pack("<I", 0) + data[at + 4 :])
+    return target
+
+
+ENDLESS = {"tiny-chat-f32": "endless-tiny", "gpt2byte-f16": "endless-gpt2"}
+UINT32 = 4  # the type of a number in a GGUF's metadata
+FIELDS = frozenset(CompletionCall.__struct_fields__) - {"model", "options", "messages", "prompt"}
+
+
+@contextlib.asynccontextmanager
+async def running_kernel(home: Path, **settings: str) -> AsyncIterator[Kernel]:
+    given = {"CORRAL_HOME": str(home), **settings}
+    corral = Corral(Settings.from_environ(given))
+    await corral.start()
+    try:
+        yield Kernel(corral)
+    finally:
+        await corral.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kernel(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kernel]:
+    """One kernel for all tests of a file, with the models `tiny` (a chat, 256 positions, a token
+    for each byte) and `gpt2` (no template, 128 positions), each also as `endless-…`, eight slots.
+    """
+    home = tmp_path_factory.mktemp("home")
+    async with running_kernel(home, CORRAL_NUM_PARALLEL="8") as kernel:
+        kernel.create("tiny", MODELS / "tiny-chat-f32.gguf")
+        kernel.create("gpt2", MODELS / "gpt2byte-f16.gguf")
+        for name in ("tiny-chat-f32", "gpt2byte-f16"):
+            path = endless(MODELS / f"{name}.gguf", home / f"{name}.gguf")
+            kernel.create(ENDLESS[name], path)
+        yield kernel
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def start_kernel(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Callable[..., Any]]:
+    """Start kernels with settings of their own; all end with the file."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**settings: str) -> Kernel:
+            home = tmp_path_factory.mktemp("home")
+            return await stack.enter_async_context(running_kernel(home, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def by_hand() -> Iterator[Callable[..., ByHand]]:
+    """Open models on the bare library."""
+    opened: list[ByHand] = []
+
+    def open_model(path: Path, context_tokens: int = 256) -> ByHand:
+        opened.append(ByHand(path, context_tokens))
+        return opened[-1]
+
+    yield open_model
+    for model in opened:
+        model.close()
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder of tiny models."""
+    return MODELS
