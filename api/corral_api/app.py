@@ -1,6 +1,8 @@
 """The application: every route of the native API, and one kernel behind them."""
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -23,6 +25,11 @@ from corral_api.store_routes import copy, delete_model, pull, push
 from corral_api.tags import tags
 from corral_api.wire.decode import MAX_JSON_BYTES
 from corral_kernel.service import Corral
+
+CLOSE_S: Final = 10
+"""How long the kernel may take to end."""
+
+_log = logging.getLogger(__name__)
 
 HANDLERS: Final = (
     *root.HANDLERS,
@@ -57,7 +64,7 @@ def create_app(corral: Corral) -> Litestar:
         try:
             yield
         finally:
-            await corral.close()
+            await close(corral)
 
     return Litestar(
         HANDLERS,
@@ -68,6 +75,18 @@ def create_app(corral: Corral) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+
+
+async def close(corral: Corral) -> None:
+    """End all work and all workers, in bounded time.
+
+    A worker that is not ended by then ends by itself when its channel to this process does.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await corral.close()
+    except TimeoutError:
+        _log.error("the workers did not end within %d s and are left alone", CLOSE_S)
 
 
 def surround(app: Litestar, corral: Corral, bound_host: str) -> ASGIApp:

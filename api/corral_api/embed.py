@@ -17,7 +17,7 @@ from corral_api.wire import vectors
 from corral_api.wire.receive import receive
 from corral_api.wire.requests import EmbeddingRequest, EmbedRequest
 from corral_api.wire.responses import EmbeddingResponse, EmbedResponse
-from corral_kernel.calls import Call, EncodeCall
+from corral_kernel.calls import EncodeCall
 from corral_kernel.completion import Encoding
 from corral_kernel.errors import EngineError
 from corral_kernel.service import Corral
@@ -47,7 +47,7 @@ async def embed(
     )
     async with while_connected(request.receive):
         if not call.texts:
-            await _load(corral, call)
+            await corral.load(call)
             return json_response(EmbedResponse(model=body.model, embeddings=_NONE))
         encoding = await corral.encode(call)
     # In a thread: writing a million numbers takes a while.
@@ -82,21 +82,11 @@ async def embeddings(
     )
     async with while_connected(request.receive):
         if not call.texts:
-            await _load(corral, call)
+            await corral.load(call)
             return json_response(EmbeddingResponse(embedding=_NONE))
         encoding = await corral.encode(call)
     row = vectors.widened_row(_rows(encoding)[0])
     return json_response(EmbeddingResponse(embedding=row))
-
-
-async def _load(corral: Corral, call: EncodeCall) -> None:
-    """Load the model, also one that makes no vectors: nobody has asked for any yet."""
-    if "embedding" in corral.capabilities(call.model):
-        await corral.load(call)
-        return
-    await corral.load(
-        Call(model=call.model, options=call.options, keep_alive_ns=call.keep_alive_ns)
-    )
 
 
 def _rows(encoding: Encoding) -> "NDArray[np.float32]":

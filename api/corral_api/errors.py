@@ -230,7 +230,8 @@ def _on_corral_error(request: Request[Any, Any, Any], error: CorralError) -> Res
     context = _context(request)
     status, text = describe(error, context)
     if status == _SERVER_ERROR:  # full, or going down, is no fault
-        _LOG.error("%s %s: %s", request.method, request.url.path, text, exc_info=error)
+        trace = error if _LOG.isEnabledFor(logging.DEBUG) else None
+        _LOG.error("%s %s: %s", request.method, request.url.path, text, exc_info=trace)
     return error_response(status, text, streaming=context.streaming)
 
 

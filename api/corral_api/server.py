@@ -78,14 +78,14 @@ def _run(settings: Settings, listener: socket.socket) -> None:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     # Late, so that the socket listens before: these imports are most of a server's start.
-    from corral_api.app import create_app, surround
+    from corral_api.app import close, create_app, surround
     from corral_api.http_server import Server
     from corral_kernel.service import Corral
 
     address, port = listener.getsockname()[:2]
     corral = Corral(settings)
     app = create_app(corral)
-    server = Server(surround(app, corral, address), corral.close, BACKLOG)
+    server = Server(surround(app, corral, address), lambda: close(corral), BACKLOG)
     with _signals_call(server.stop):
         async with app.lifespan():
             _log.info("Listening on %s", _join(address, port))

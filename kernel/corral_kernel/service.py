@@ -124,13 +124,12 @@ class Corral:
     # -------------------------------------------------------------------------------- calls
 
     async def load(self, call: Call) -> None:
-        """Load a model and let go of it.
+        """Load a model, whatever it can do, and let go of it.
 
         Raises:
             CorralError: Why not; see `complete`.
         """
-        needs: Need = "embedding" if isinstance(call, EncodeCall) else "completion"
-        lease, _load_ns = await self._lease(call, self._plan(call, needs))
+        lease, _load_ns = await self._lease(call, self._planner.plan(call.model, call.options))
         lease.release()
 
     async def unload(self, model: Model) -> None:

@@ -54,7 +54,7 @@ class LlamaEncoder(Encoder):
         """
         if item.pair is None:
             before, after = self._before, self._after
-            ids = self.tokenizer.encode(item.text, special=True)
+            ids = self.tokenizer.encode_beginning(item.text, special=True)
         else:
             before, after = [], []
             ids = self._pair(item.text, item.pair)
@@ -71,9 +71,10 @@ class LlamaEncoder(Encoder):
         template = lib.llama_model_chat_template(self._model.pointer, b"rerank")
         if template:
             text = template.decode(errors="replace").replace("{query}", query)
-            return self.tokenizer.encode(text.replace("{document}", passage), special=True)
-        query_ids = self.tokenizer.encode(query, special=False)
-        passage_ids = self.tokenizer.encode(passage, special=False)
+            text = text.replace("{document}", passage)
+            return self.tokenizer.encode_beginning(text, special=True)
+        query_ids = self.tokenizer.encode_beginning(query, special=False)
+        passage_ids = self.tokenizer.encode_beginning(passage, special=False)
         begin, between, end = self.tokenizer.pair_marks
         return [*begin, *query_ids, *between, *passage_ids, *end]
 

@@ -112,7 +112,9 @@ class LlamaEngine(TokenEngine):
         tokenizer = self.tokenizer
         ids: list[int] = []
         for text, special in _joined(parts):
-            ids += tokenizer.encode(text, special=special)
+            begins = not ids or ids[-1] in tokenizer.control_ids
+            encode = tokenizer.encode_beginning if begins else tokenizer.encode
+            ids += encode(text, special=special)
         bos_id = tokenizer.bos_id
         if bos_id is not None and ids[:1] != [bos_id] and (tokenizer.adds_bos or not ids):
             ids.insert(0, bos_id)

@@ -133,7 +133,9 @@ def _memory(plan: _Plan, size: ContextSize, context: NativeContext) -> Memory:
     if window and not size.full_windows:
         # Windows of shared cells would not be freed as they slide on.
         return WholeMemory(cells, context.cells, size.sequences, copies=False)
-    can_move = bool(lib.llama_memory_can_shift(context.memory))
+    # What is moved is turned to its new position, which only rotary embeddings can be.
+    rotary = lib.llama_model_rope_type(plan.model.pointer) != lib.LLAMA_ROPE_TYPE_NONE
+    can_move = rotary and bool(lib.llama_memory_can_shift(context.memory))
     return SharedMemory(cells, context.cells, size.sequences, window=window, can_move=can_move)
 
 

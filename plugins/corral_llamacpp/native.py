@@ -41,6 +41,9 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
+_callbacks: list[object] = []  # the library may call them for as long as the process lives
+
+
 class NativeLog:
     """What the library prints, in place of its own printing.
 
@@ -52,8 +55,8 @@ class NativeLog:
         self.buffers: dict[str, int] = {}
         self._troubles: deque[tuple[int, str]] = deque(maxlen=8)
         self._last_level = 0
-        self._callback = lib.llama_log_callback(self._take)
-        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+        _callbacks.append(lib.llama_log_callback(self._take))
+        lib.llama_log_set(_callbacks[-1], ctypes.c_void_p(0))
 
     def troubles(self) -> str:
         """The last errors, oldest first; without any, the last warnings."""

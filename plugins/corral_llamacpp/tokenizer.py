@@ -12,6 +12,7 @@ from corral_kernel.errors import InvalidRequestError, LoadError
 from corral_llamacpp.native import NativeModel
 
 _PIECE_BYTES = 64
+_MARK = "\n"  # no vocabulary puts a line's end and what follows into one token
 # The library takes lengths as 32-bit numbers; a text has at most this many bytes.
 _TEXT_BYTES = (1 << 31) - 64
 
@@ -80,14 +81,25 @@ class LlamaTokenizer(Tokenizer):
         self.end_ids = frozenset(i for i in ends if i in ids and lib.llama_vocab_is_eog(vocab, i))
         bos_id = lib.llama_vocab_bos(vocab)
         self.bos_id = bos_id if bos_id in ids else None
+        begun = self.decode(self._encode("a", frame=False, special=False))
+        self._mark = self._encode(_MARK, frame=False, special=False) if begun == b" a" else []
         eos_id = lib.llama_vocab_eos(vocab)
         self.eos_id = eos_id if eos_id in ids else None
         self.adds_bos = self.bos_id is not None and bool(lib.llama_vocab_get_add_bos(vocab))
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        """Token ids of a text, with nothing added but the space that some vocabularies begin with.
+        """See `Tokenizer`. Lone surrogates are read as U+FFFD."""
+        mark = self._mark
+        if not mark or not text:
+            return self._encode(text, frame=False, special=special)
+        # The space goes before the mark, and both are taken off.
+        ids = self._encode(_MARK + text, frame=False, special=special)
+        return ids[len(mark) :] if ids[: len(mark)] == mark else ids
 
-        Lone surrogates are read as U+FFFD.
+    def encode_beginning(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of a text at the beginning of a prompt, or after a control token.
+
+        That is where some vocabularies put a space before it.
         """
         return self._encode(text, frame=False, special=special)
 

@@ -20,9 +20,11 @@ from corral_kernel.service import Corral
 from corral_kernel.store import CreateRequest, create_model
 
 MODELS = Path(__file__).parent.parent / "models"
+TINY, GPT2 = MODELS / "tiny-chat-f32.gguf", MODELS / "gpt2byte-f16.gguf"
 # One thread each, since tests run beside others: an engine that spins on a busy core is ten times
 # slower. Greedy and short, unless a test says otherwise.
 OPTIONS = {"num_thread": 1, "temperature": 0, "num_predict": 40}
+FIELDS = frozenset(CompletionCall.__struct_fields__)
 
 
 @dataclass(frozen=True)
@@ -46,30 +48,36 @@ class Answer:
         return self.done.reason
 
 
+def split(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell fields of a call from options."""
+    fields = {name: value for name, value in given.items() if name in FIELDS}
+    return {**fields, "options": {k: v for k, v in given.items() if k not in FIELDS}}
+
+
 class Kernel:
     """A started kernel and short ways to ask it. Models are made by the digest of their file."""
 
     def __init__(self, corral: Corral) -> None:
         self.corral = corral
 
-    def create(self, name: str, path: Path | None = None, **fields: Any) -> str:
+    def create(self, name: str, file: Path | bytes | None = None, **fields: Any) -> str:
         """Make a model of a file, or of another model by `base`; give its name."""
-        if path is not None:
-            fields["files"] = {path.name: self.blob(path)}
+        if file is not None:
+            fields["files"] = {"model.gguf": self.blob(file)}
         for _ in create_model(self.corral.store, CreateRequest(model=name, **fields)):
             pass
         return name
 
-    def blob(self, path: Path) -> str:
+    def blob(self, file: Path | bytes) -> str:
         """Bring a file into the store; give its digest."""
         with self.corral.store.blobs.writer() as writer:
-            writer.write(path.read_bytes())
+            writer.write(file if isinstance(file, bytes) else file.read_bytes())
             return writer.finish()
 
     async def complete(
         self, model: str, *, options: Mapping[str, Any] | None = None, **fields: Any
     ) -> Answer:
-        """Run one completion to its end."""
+        """Run one completion to its end; its fields are those of `CompletionCall`."""
         pieces: list[Text] = []
         call = CompletionCall(
             model=await self.corral.find(model), options={**OPTIONS, **(options or {})}, **fields
@@ -83,20 +91,17 @@ class Kernel:
 
     async def raw(self, model: str, prompt: str, **more: Any) -> Answer:
         """Continue a prompt as it stands; further keywords are options."""
-        fields = {name: more.pop(name) for name in list(more) if name in FIELDS}
-        return await self.complete(model, prompt=prompt, raw=True, options=more, **fields)
+        return await self.complete(model, prompt=prompt, raw=True, **split(more))
 
     async def generate(self, model: str, prompt: str, **more: Any) -> Answer:
         """Continue a prompt that is put into the template; further keywords are options."""
-        fields = {name: more.pop(name) for name in list(more) if name in FIELDS}
-        return await self.complete(model, prompt=prompt, options=more, **fields)
+        return await self.complete(model, prompt=prompt, **split(more))
 
     async def chat(self, model: str, *turns: tuple[str, str] | str, **more: Any) -> Answer:
         """Answer a conversation; a turn that is a text is the user's."""
-        fields = {name: more.pop(name) for name in list(more) if name in FIELDS}
         pairs = [("user", turn) if isinstance(turn, str) else turn for turn in turns]
         messages = tuple(Message(role=role, content=content) for role, content in pairs)
-        return await self.complete(model, messages=messages, options=more, **fields)
+        return await self.complete(model, messages=messages, **split(more))
 
     async def rendered(self, model: str, *turns: tuple[str, str] | str, **more: Any) -> str:
         """The prompt that a conversation comes to."""
@@ -184,20 +189,36 @@ class ByHand:
         lib.llama_model_free(self._model)
 
 
-def endless(path: Path, target: Path) -> Path:
-    """Write a copy of a tiny model that knows no token to end with, but the byte 0."""
-    data = path.read_bytes()
+def with_value(data: bytes, key: str, kind: str, value: int) -> bytes:
+    """Change a number in a GGUF's metadata.
+
+    Args:
+        data: The file.
+        key: Of the metadata.
+        kind: How `struct` packs the number: `I` or `?`.
+        value: The new number.
+    """
+    number_type = {"I": 4, "?": 7}[kind]
+    head = key.encode() + struct.pack("<I", number_type)
+    at = data.index(head) + len(head)
+    return data[:at] + struct.pack(f"<{kind}", value) + data[at + struct.calcsize(kind) :]
+
+
+def with_template(data: bytes, template: str) -> bytes:
+    """Put another Jinja template, no longer than the old one, into a GGUF."""
+    at = data.index(b"tokenizer.chat_template") + len("tokenizer.chat_template") + 4
+    (length,) = struct.unpack_from("<Q", data, at)
+    fill = length - len(template.encode()) - len("{##}")
+    assert fill >= 0, "a longer template would move everything behind it"
+    padded = f"{template}{{#{' ' * fill}#}}".encode()
+    return data[: at + 8] + padded + data[at + 8 + length :]
+
+
+def endless(data: bytes) -> bytes:
+    """Make a tiny model that knows no token to end with, but the byte 0."""
     for end in (b"<|im_end|>", b"<|endoftext|>"):
         data = data.replace(end, end.replace(b"|>", b"_>"))
-    key = b"tokenizer.ggml.eos_token_id" + struct.pack("<I", UINT32)
-    at = data.index(key) + len(key)
-    target.write_bytes(data[:at] + struct.pack("<I", 0) + data[at + 4 :])
-    return target
-
-
-ENDLESS = {"tiny-chat-f32": "endless-tiny", "gpt2byte-f16": "endless-gpt2"}
-UINT32 = 4  # the type of a number in a GGUF's metadata
-FIELDS = frozenset(CompletionCall.__struct_fields__) - {"model", "options", "messages", "prompt"}
+    return with_value(data, "tokenizer.ggml.eos_token_id", "I", 0)
 
 
 @contextlib.asynccontextmanager
@@ -213,16 +234,20 @@ async def running_kernel(home: Path, **settings: str) -> AsyncIterator[Kernel]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def kernel(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kernel]:
-    """One kernel for all tests of a file, with the models `tiny` (a chat, 256 positions, a token
-    for each byte) and `gpt2` (no template, 128 positions), each also as `endless-…`, eight slots.
+    """One kernel for all tests of a file, with eight slots and some models.
+
+    `tiny` chats, `gpt2` completes: both have a token for each byte, and 256 and 128 positions.
+    `endless-tiny` and `endless-gpt2` are the same and never end an answer; `plain` is `tiny` with a
+    template that leaves a prompt as it is.
     """
     home = tmp_path_factory.mktemp("home")
     async with running_kernel(home, CORRAL_NUM_PARALLEL="8") as kernel:
-        kernel.create("tiny", MODELS / "tiny-chat-f32.gguf")
-        kernel.create("gpt2", MODELS / "gpt2byte-f16.gguf")
-        for name in ("tiny-chat-f32", "gpt2byte-f16"):
-            path = endless(MODELS / f"{name}.gguf", home / f"{name}.gguf")
-            kernel.create(ENDLESS[name], path)
+        kernel.create("tiny", TINY)
+        kernel.create("gpt2", GPT2)
+        plain = with_template(TINY.read_bytes(), "{{ messages[-1].content }}")
+        kernel.create("plain", plain)
+        for name, file in (("endless-tiny", TINY), ("endless-gpt2", GPT2)):
+            kernel.create(name, endless(file.read_bytes()))
         yield kernel
 
 
@@ -258,3 +283,13 @@ def by_hand() -> Iterator[Callable[..., ByHand]]:
 def models() -> Path:
     """The folder of tiny models."""
     return MODELS
+
+
+@pytest.fixture(scope="session", name="with_value")
+def with_value_fixture() -> Callable[..., bytes]:
+    return with_value
+
+
+@pytest.fixture(scope="session", name="with_template")
+def with_template_fixture() -> Callable[..., bytes]:
+    return with_template

@@ -1,5 +1,6 @@
 """How long a prompt and an answer may be: the window, `num_predict`, and what is counted."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,10 @@ async def test_the_window_lies_between_4_and_what_the_model_was_trained_for(
 
 
 async def test_a_model_trained_for_more_gets_4096_positions(
-    kernel: Any, models: Path, tmp_path: Path
+    kernel: Any, with_value: Callable[..., bytes], models: Path
 ) -> None:
     data = (models / "tiny-chat-f32.gguf").read_bytes()
-    key = b"llama.context_length\x04\0\0\0"
-    long = tmp_path / "long.gguf"
-    long.write_bytes(data.replace(key + b"\0\1\0\0", key + b"\0\0\1\0"))
-    kernel.create("long", long)
+    kernel.create("long", with_value(data, "llama.context_length", "I", 65536))
     await kernel.raw("long", "one", num_predict=1)
     assert context_tokens(kernel, "long") == 4096
 

@@ -191,6 +191,7 @@ class RandomModel(gguf.GGUFWriter):
 
     width = 32
     vocabulary = 259
+    spaced = False
 
     def __init__(
         self, path: Path, architecture: str, layers: int, norm: str = "output_norm"
@@ -202,9 +203,24 @@ class RandomModel(gguf.GGUFWriter):
         self.add_embedding_length(self.width)
         self.add_block_count(layers)
         self.add_layer_norm_rms_eps(1e-6)
-        self._add_vocabulary()
+        if self.spaced:
+            self.add_spaced_vocabulary()
+        else:
+            self._add_vocabulary()
         self.weight("token_embd.weight", self.vocabulary, self.width)
         self.ones(f"{norm}.weight", self.width)
+
+    def add_spaced_vocabulary(self) -> None:
+        """One like Llama 2's: it begins every text with a space."""
+        words = ["▁", "h", "i", "▁h", "hi", "▁hi"]
+        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+        kinds = [2, 3, 3, *[6] * 256, *[1] * len(words)]
+        self.add_tokenizer_model("llama")
+        self.add_token_list(tokens)
+        self.add_token_scores([0.0] * 259 + [-10.0, -9.0, -9.0, -5.0, -4.0, -3.0])
+        self.add_token_types(kinds)
+        self.add_bos_token_id(1)
+        self.add_eos_token_id(2)
 
     def _add_vocabulary(self) -> None:
         fields = gguf.GGUFReader(MODELS / "tiny-chat-f32.gguf").fields
@@ -274,7 +290,10 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def tiny_mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recurrent model: two Mamba layers."""
     path = tmp_path_factory.mktemp("models") / "mamba.gguf"
-    model = RandomModel(path, "mamba", layers=2)
+    return fill_mamba(RandomModel(path, "mamba", layers=2), path)
+
+
+def fill_mamba(model: RandomModel, path: Path) -> Path:
     inner, state, rank, kernel = 2 * model.width, 8, 2, 4
     model.add_ssm_conv_kernel(kernel)
     model.add_ssm_inner_size(inner)
@@ -322,6 +341,18 @@ def tiny_hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model.weight(f"blk.{i}.shortconv.out_proj.weight", model.width, model.width)
     model.save()
     return path
+
+
+class SpacedModel(RandomModel):
+    vocabulary = 265
+    spaced = True
+
+
+@pytest.fixture(scope="session")
+def tiny_spaced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recurrent model with a vocabulary that begins every text with a space."""
+    path = tmp_path_factory.mktemp("models") / "spaced.gguf"
+    return fill_mamba(SpacedModel(path, "mamba", layers=2), path)
 
 
 @pytest.fixture(scope="session")

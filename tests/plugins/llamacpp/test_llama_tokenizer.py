@@ -71,3 +71,21 @@ def test_parts_of_a_prompt_are_tokenized_as_they_are_marked(
     ids = engine.prepare(parts).history()
     assert len(ids) == 1 + len("user<|im_end|>") + 1
     assert [i in engine.tokenizer.control_ids for i in (ids[0], ids[-1])] == [True, True]
+
+
+def test_a_vocabulary_that_begins_with_a_space_adds_it_only_to_prompts(
+    greedy: Callable[..., Any], tiny_spaced: Path
+) -> None:
+    engine = greedy(tiny_spaced, num_ctx=64).engine
+    tokenizer = engine.tokenizer
+
+    def pieces(ids: list[int]) -> list[bytes]:
+        return [tokenizer.pieces[i] for i in ids]
+
+    assert pieces(tokenizer.encode("hi", special=False)) == [b"hi"]
+    assert pieces(tokenizer.encode(" hi", special=False)) == [b" hi"]
+    assert pieces(tokenizer.encode("\nhi", special=False)) == [b"\n", b"hi"]
+    assert tokenizer.encode("", special=False) == []
+    assert pieces(engine.prepare([TextPart("hi")]).history()) == [b"<s>", b" hi"]
+    parts = [TextPart("hi"), TextPart("hi", special=False)]
+    assert pieces(engine.prepare(parts).history()) == [b"<s>", b" hi", b"hi"]
