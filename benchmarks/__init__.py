@@ -1,1 +1,1 @@
-"""Corral measured beside its peers, in one run, on one model file: `python -m benchmarks --help`."""
+"""Corral and its peers, in one run, on one model file: `python -m benchmarks --help`."""

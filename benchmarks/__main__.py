@@ -13,7 +13,7 @@ from typing import Any, Final
 from benchmarks import machine, report
 from benchmarks.machine import Patience
 from benchmarks.report import Sample
-from benchmarks.servers import Load
+from benchmarks.servers import Load, NoServerError
 from benchmarks.session import COUNTS, MEASURES, PEERS, Plan, Session
 from benchmarks.setup_peers import CACHE, LLAMA_BENCH, PEERS_PYTHON
 
@@ -42,8 +42,8 @@ def main() -> int:
     started = datetime.now(UTC)
     try:
         session.run()
-    except KeyboardInterrupt:
-        print("interrupted: the table is of what there is", file=sys.stderr)
+    except (KeyboardInterrupt, NoServerError) as error:
+        print(f"{error or 'interrupted'}\nthe table is of what there is", file=sys.stderr)
     lines = report.rows(session.samples, report.comparisons(COUNTS, plan.peers))
     print(f"\n{report.table(lines)}")
     for trouble in report.troubles(session.samples):
@@ -83,14 +83,13 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     python = arguments.cache / PEERS_PYTHON
     program = arguments.cache / LLAMA_BENCH
     ready = {"llama-bench": program, "llama-server": python, "llama-cpp-python": python}
-    peers = arguments.peers
-    if peers is None:
-        peers = [peer for peer in PEERS if ready[peer].exists()]
-    for peer in PEERS:
-        if not ready[peer].exists():
-            print(f"{peer} is not set up: run python -m benchmarks.setup_peers", file=sys.stderr)
-            if peer in peers:
-                sys.exit(1)
+    wanted = PEERS if arguments.peers is None else arguments.peers
+    peers = [peer for peer in wanted if ready[peer].exists()]
+    if missing := ", ".join(peer for peer in wanted if peer not in peers):
+        hint = f"not set up: {missing} (python -m benchmarks.setup_peers does it)"
+        if arguments.peers is not None:
+            sys.exit(hint)
+        print(f"{hint}; measuring without", file=sys.stderr)
     return Plan(
         Load(model, arguments.threads or os.cpu_count() or 1, arguments.slots, arguments.context),
         peers=tuple(peers),

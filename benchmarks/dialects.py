@@ -138,7 +138,9 @@ def answer(reply: Reply, read: LineReader) -> Answer:
     if not pieces:
         raise RequestFailedError("an answer without any text")
     sent_at = reply.sent_at
-    return Answer(text, first_at - sent_at, reply.ended_at - sent_at, tokens or pieces, prompt_tokens)
+    return Answer(
+        text, first_at - sent_at, reply.ended_at - sent_at, tokens or pieces, prompt_tokens
+    )
 
 
 def read_ollama(raw: bytes) -> Line | None:
@@ -153,7 +155,7 @@ def read_openai(raw: bytes) -> Line | None:
     if not raw.startswith(_DATA) or raw.removeprefix(_DATA).strip() == b"[DONE]":
         return None
     event = _decoded(raw.removeprefix(_DATA))
-    choice = next(iter(event.get("choices") or ()), {})
+    choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
     text = choice.get("text") or choice.get("delta", {}).get("content") or ""
     usage = event.get("usage") or {}
     return Line(text, usage.get("completion_tokens", 0), usage.get("prompt_tokens", 0))

@@ -36,7 +36,7 @@ def run(program: Path, load: Load, tokens: int, depth: int) -> dict[str, float]:
 
 
 def environment() -> dict[str, str]:
-    """Have it load the very libraries that Corral's worker loads, not the ones it was built with."""
+    """Have it load the very libraries that Corral's worker loads, not those beside it."""
     spec = find_spec("llama_cpp")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     libraries = os.pathsep.join(str(Path(folder) / "lib") for folder in folders)

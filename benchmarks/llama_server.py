@@ -1,16 +1,16 @@
-"""llama.cpp's own server until SIGTERM; runs in the peers' environment.
+"""`python llama_server.py MODEL THREADS SLOTS CELLS PORT`: llama.cpp's own server until SIGTERM.
 
-    python llama_server.py MODEL THREADS SLOTS CELLS PORT
+Runs in the peers' environment, which has `xllamacpp`.
 """
 
 import signal
 import sys
 
-import xllamacpp
+import xllamacpp  # type: ignore[import-not-found] # only in the peers' environment
 
 
 def main() -> None:
-    """Serve; the arguments are those of the module's first lines."""
+    """Serve, with the arguments that the module's first line names."""
     model, *numbers = sys.argv[1:]
     threads, slots, cells, port = map(int, numbers)
     params = xllamacpp.CommonParams()

@@ -11,6 +11,8 @@ WINDOW_S = 0.25
 QUIET_CORES = 0.15
 """Up to this many cores' worth of other people's work, a machine counts as quiet."""
 STEP_S = 0.5
+SHORTEST_S = 0.05
+"""Processor time comes in hundredths of a second: of less than this it tells nothing."""
 
 
 def facts() -> dict[str, Any]:
@@ -65,7 +67,9 @@ class NoiseMeter:
 
     def read(self) -> Noise:
         """Give others' use of the processors from the start until now."""
-        elapsed = max(1e-6, time.perf_counter() - self._started)
+        elapsed = time.perf_counter() - self._started
+        if elapsed < SHORTEST_S:
+            return Noise(0.0, 0.0)
         busy, stolen = _machine_s()
         others = (busy - self._busy) - (_our_s() - self._ours)
         return Noise(max(0.0, others / elapsed), max(0.0, (stolen - self._stolen) / elapsed))

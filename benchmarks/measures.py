@@ -30,7 +30,7 @@ _MS: Final = 1000
 
 def first_token(server: Server, number: int) -> Values:
     """Time to the first token of a short prompt that the server has not seen."""
-    answer = asyncio.run(server.dialect.complete(server.port, prompts.story(number), 4))
+    answer = asyncio.run(server.dialect.complete(server.port, prompts.endless(number), 4))
     return {"first_token_s": answer.first_s, "prompt_tokens": answer.prompt_tokens}
 
 
@@ -41,7 +41,7 @@ def streams(server: Server, count: int, tokens: int, number: int) -> Values:
         Tokens a second in all, from sending to the last line; of a single stream also those after
         the first; and what the server's processes spent of the processors.
     """
-    texts = [prompts.story(number + place) for place in range(count)]
+    texts = [prompts.endless(number + place) for place in range(count)]
     before = _spent(server)
     answers = asyncio.run(_together(server, texts, tokens))
     after = _spent(server)
@@ -54,7 +54,7 @@ def streams(server: Server, count: int, tokens: int, number: int) -> Values:
         "server_cpu_ms_per_token": _MS * (after[0] - before[0]) / written,
         "workers_cpu_ms_per_token": _MS * (after[1] - before[1]) / written,
     }
-    if count == 1:
+    if count == 1 and answers[0].token_s > 0:  # an answer of one piece has no pace
         values["decode_tokens_per_s"] = 1 / answers[0].token_s
     return values
 
@@ -102,7 +102,7 @@ def _chat(server: Server, talk: Sequence[Message]) -> Answer:
 
 
 def structured(server: Server, tokens: int, number: int) -> Values:
-    """Have an answer of ten fields written, and as free text; Corral alone.
+    """Have an answer of ten fields written, and one as free text.
 
     Returns:
         Milliseconds a token of both after their first pieces, and the structured one's share.
@@ -114,6 +114,8 @@ def structured(server: Server, tokens: int, number: int) -> Values:
     bound = asyncio.run(dialect.chat(server.port, talk, tokens, format=schema))
     if list(json.loads(bound.text)) != list(prompts.FIELDS):
         raise RequestFailedError(f"an answer that is not what its schema says: {bound.text[:200]}")
+    if not free.token_s:
+        raise RequestFailedError("an answer of one piece has no pace")
     # The first piece leaves with the first row of logits; tokens that are forced with it are still
     # to be decoded then, so both answers take the rest of their time for all tokens but one.
     return {
@@ -128,14 +130,14 @@ def structured(server: Server, tokens: int, number: int) -> Values:
 
 
 def cold(server: Server, load: Load, patience: Patience, number: int) -> Values:
-    """Time to the first token when the model must be loaded, beside the library's own; Corral alone.
+    """Time to a first token for which the model must be loaded, beside the library's own.
 
     Returns:
         Both, and what Corral takes beyond the library's load, context and first token.
     """
     dialect = _ollama(server.dialect)
     asyncio.run(_unload(server.port, dialect))
-    prompt = prompts.story(number)
+    prompt = prompts.endless(number)
     patience.wait()  # a spare worker is being started meanwhile, as between two users' requests
     answer = asyncio.run(dialect.complete(server.port, prompt, 4))
     library = bare_load(load, prompt)

@@ -34,19 +34,21 @@ PERSON: Final = (
 )
 
 
-def story(number: int) -> str:
-    """Begin a text that a model goes on with; different numbers begin with different tokens.
+def endless(number: int) -> str:
+    """Begin a text that goes on and on; different numbers begin with different tokens.
 
-    Four kinds in turn; a small model, too, goes on for more than 128 tokens with each.
+    Four kinds in turn. Where an answer ends differs from library to library, and a short one
+    counts as a slow one: these are of a kind that a small model, too, does not end soon.
     """
     place = _PLACES[number % len(_PLACES)]
     who = _PEOPLE[number // 2 % len(_PEOPLE)]
     thing = _THINGS[number % len(_THINGS)]
+    counted = ", ".join(str(number + 10 + step) for step in range(4))
     kinds = (
-        f"In {place} {who} found {thing}. Once upon a time, in {place}, {who} woke and",
-        f"Diary of {who}.\nMonday: I found {thing}.\nTuesday: I looked for {thing}.\nWednesday:",
-        f"Chapters about {thing}:\nChapter 1: The beginning\nChapter 2: The road\nChapter 3:",
-        f"{who} in {place} counts: {number + 10}, {number + 11}, {number + 12},",
+        f"Gulls seen by {who}. Day 1: 14 gulls. Day 2: 9 gulls. Day 3: 21 gulls. Day 4:",
+        f"{who} in {place} counts aloud: {counted},",
+        f"Pages about {thing}: page 1, page 2, page 3, page 4, page 5,",
+        f"Clock of {place}: 01:00, all is well. 02:00, all is well. 03:00, all is well. 04:00,",
     )
     return f"{number + 1}. {kinds[number % len(kinds)]}"
 
@@ -59,7 +61,7 @@ def history(number: int, characters: int) -> str:
         day = len(lines)
         thing = _THINGS[(day * 3 + number) % len(_THINGS)]
         who = _PEOPLE[day % len(_PEOPLE)]
-        lines.append(f"On day {day}, {who} wrote about {thing} and counted {day * 7 + number} gulls.")
+        lines.append(f"On day {day}, {who} wrote about {thing}, counting {day * 7 + number} gulls.")
         size += len(lines[-1]) + 1
     return " ".join(lines)[:characters]
 

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from benchmarks.machine import QUIET_CORES, Noise
 
 LEAST_QUIET: Final = 2
-"""With so many quiet samples the others are left out of the medians."""
+"""With so many quiet samples (or pairs of them) the others are left out."""
 OURS: Final = "corral"
 
 
@@ -58,107 +58,116 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison with its numbers: medians, how many samples they are of, how many quiet."""
+    """A comparison with its numbers.
+
+    Attributes:
+        comparison: Of what.
+        ours: Our median.
+        theirs: The peer's.
+        number: What the bar is for: the median of the ratios of pairs, which were measured one
+            right after the other; without a peer our median.
+        lowest: The least such number.
+        highest: The greatest.
+        samples: Pairs, or our samples alone.
+        quiet: How many of these were measured on a quiet machine.
+    """
 
     comparison: Comparison
     ours: float
     theirs: float | None
-    samples: int
-    quiet: int
+    number: float
     lowest: float
     highest: float
-
-    @property
-    def ratio(self) -> float | None:
-        """Ours over theirs."""
-        return None if self.theirs is None else self.ours / self.theirs
+    samples: int
+    quiet: int
 
     @property
     def met(self) -> bool | None:
         """Whether the bar is met; None: there is none."""
-        bar, number = self.comparison, self.ours if self.ratio is None else self.ratio
+        bar = self.comparison
         if bar.at_least is not None:
-            return number >= bar.at_least
+            return self.number >= bar.at_least
         if bar.at_most is not None:
-            return number <= bar.at_most
+            return self.number <= bar.at_most
         return None
+
+
+_BARRED: Final = (
+    Comparison(
+        "1 stream, tokens/s of decoding", "streams-1", "decode_tokens_per_s", "llama-bench", 0.97
+    ),
+    Comparison("8 streams, tokens/s", "streams-8", "tokens_per_s", "llama-server", 1.0),
+    Comparison("second turn over first, to first token", "second-turn", "share", at_most=0.1),
+    Comparison("structured over free text, time a token", "structured", "share", at_most=0.8),
+    Comparison("cold request beyond the library, s", "cold", "beyond_s", at_most=0.3),
+    Comparison("serve to first answer, s", "start", "first_answer_s", at_most=1.0),
+    Comparison("server process resident, MiB", "memory", "server_mib", at_most=120.0),
+)
 
 
 def comparisons(counts: Sequence[int], peers: Iterable[str]) -> list[Comparison]:
     """Give the lines of the table, those with a bar first."""
-    barred = [
-        Comparison(
-            "1 stream, decode tokens/s", "streams-1", "decode_tokens_per_s", "llama-bench", 0.97
-        ),
-        Comparison("8 streams, tokens/s", "streams-8", "tokens_per_s", "llama-server", 1.0),
-        Comparison("second turn over first, to first token", "second-turn", "share", at_most=0.1),
-        Comparison(
-            "structured over free text, time a token", "structured", "share", at_most=0.8
-        ),
-        Comparison("cold request beyond the library, s", "cold", "beyond_s", at_most=0.3),
-        Comparison("serve to first answer, s", "start", "first_answer_s", at_most=1.0),
-        Comparison("server process resident, MiB", "memory", "server_mib", at_most=120.0),
-    ]
-    plain = [
-        Comparison("workers resident, MiB", "memory", "workers_mib"),
-        *(
-            Comparison(f"server processor time a token, ms, {n} streams", f"streams-{n}",
-                       "server_cpu_ms_per_token")
-            for n in counts
-        ),
-    ]
+    lines = [*_BARRED, Comparison("workers resident, MiB", "memory", "workers_mib")]
+    for count in counts:
+        title = f"{count} streams, server's processor time a token, ms"
+        lines.append(Comparison(title, f"streams-{count}", "server_cpu_ms_per_token"))
     for peer in peers:
-        plain.append(Comparison("time to first token, s", "first-token", "first_token_s", peer))
-        for n in counts:
-            plain.append(Comparison(f"{n} streams, tokens/s", f"streams-{n}", "tokens_per_s", peer))
-        plain += [
-            Comparison("first turn of 1,500 tokens, s", "second-turn", "first_turn_s", peer),
-            Comparison("second turn, to first token, s", "second-turn", "second_turn_s", peer),
-        ]
-    known = {(line.measure, line.value, line.peer) for line in barred}
-    return barred + [line for line in plain if (line.measure, line.value, line.peer) not in known]
+        lines += _beside(peer, counts)
+    return lines
+
+
+def _beside(peer: str, counts: Sequence[int]) -> Iterator[Comparison]:
+    yield Comparison("time to first token, s", "first-token", "first_token_s", peer)
+    yield Comparison("1 stream, tokens/s of decoding", "streams-1", "decode_tokens_per_s", peer)
+    for count in counts:
+        yield Comparison(f"{count} streams, tokens/s", f"streams-{count}", "tokens_per_s", peer)
+    yield Comparison("first turn of 1,500 tokens, s", "second-turn", "first_turn_s", peer)
+    yield Comparison("second turn, to first token, s", "second-turn", "second_turn_s", peer)
 
 
 def rows(samples: Sequence[Sample], lines: Iterable[Comparison]) -> list[Row]:
-    """Work out the lines that there are samples for."""
-    found = (_row(samples, line) for line in lines)
-    return [row for row in found if row is not None]
+    """Work out the lines that there are samples for, each once."""
+    found: dict[tuple[str, str, str], Comparison] = {}
+    for line in lines:
+        found.setdefault((line.measure, line.value, line.peer), line)
+    made = (_row(samples, line) for line in found.values())
+    return [row for row in made if row is not None]
 
 
 def _row(samples: Sequence[Sample], line: Comparison) -> Row | None:
     ours = _of(samples, line, OURS)
-    theirs = _of(samples, line, line.peer) if line.peer else []
-    if not ours or (line.peer and not theirs):
+    theirs = _of(samples, line, line.peer) if line.peer else ours
+    turns = sorted(ours.keys() & theirs.keys())
+    if not turns:
         return None
-    numbers = [sample.values[line.value] for sample in _best(ours)]
-    other = [sample.values[line.value] for sample in _best(theirs)]
+    quiet = [turn for turn in turns if ours[turn].noise.is_quiet and theirs[turn].noise.is_quiet]
+    best = quiet if len(quiet) >= min(LEAST_QUIET, len(turns)) else turns
+    mine = [ours[turn].values[line.value] for turn in best]
+    others = [theirs[turn].values[line.value] for turn in best] if line.peer else []
+    numbers = [own / other for own, other in zip(mine, others, strict=True)] if line.peer else mine
     return Row(
         line,
-        statistics.median(numbers),
-        statistics.median(other) if other else None,
-        len(ours) + len(theirs),
-        sum(sample.noise.is_quiet for sample in (*ours, *theirs)),
-        min(numbers),
-        max(numbers),
+        ours=statistics.median(mine),
+        theirs=statistics.median(others) if others else None,
+        number=statistics.median(numbers),
+        lowest=min(numbers),
+        highest=max(numbers),
+        samples=len(turns),
+        quiet=len(quiet),
     )
 
 
-def _of(samples: Sequence[Sample], line: Comparison, server: str) -> list[Sample]:
-    return [
-        sample
+def _of(samples: Sequence[Sample], line: Comparison, server: str) -> dict[int, Sample]:
+    return {
+        sample.turn: sample
         for sample in samples
         if (sample.measure, sample.server) == (line.measure, server) and line.value in sample.values
-    ]
-
-
-def _best(samples: Sequence[Sample]) -> Sequence[Sample]:
-    quiet = [sample for sample in samples if sample.noise.is_quiet]
-    return quiet if len(quiet) >= min(LEAST_QUIET, len(samples)) else samples
+    }
 
 
 def table(lines: Sequence[Row]) -> str:
-    """Write the rows for people; times and rates with three digits that count."""
-    head = ("what", "Corral", "(range)", "peer", "", "ratio", "bar", "", "quiet")
+    """Write the rows for people: medians, and ratios of pairs."""
+    head = ("what", "Corral", "peer", "", "ratio", "(range)", "bar", "", "quiet")
     body = [head, *map(_cells, lines)]
     widths = [max(len(cells[column]) for cells in body) for column in range(len(head))]
     return "\n".join(
@@ -173,11 +182,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     bar = bar if line.at_least is None else f">= {line.at_least:g}"
     return (
         line.title,
-        f"{row.ours:.3g}",
-        f"({row.lowest:.3g} to {row.highest:.3g})",
-        "" if row.theirs is None else f"{row.theirs:.3g}",
+        f"{row.ours:.4g}",
+        "" if row.theirs is None else f"{row.theirs:.4g}",
         line.peer,
-        "" if row.ratio is None else f"{row.ratio:.3f}",
+        "" if row.theirs is None else f"{row.number:.3f}",
+        f"({row.lowest:.3g} to {row.highest:.3g})",
         bar,
         {True: "met", False: "NOT MET", None: ""}[row.met],
         f"{row.quiet} of {row.samples}",
@@ -197,10 +206,9 @@ def troubles(samples: Sequence[Sample]) -> list[str]:
 def write(path: Path, facts: dict[str, Any], samples: Sequence[Sample], lines: list[Row]) -> None:
     """Write everything down as JSON: what ran where, each sample, and the table."""
     summary = [
-        {**asdict(row.comparison), "ours": row.ours, "theirs": row.theirs, "ratio": row.ratio,
-         "met": row.met, "samples": row.samples, "quiet": row.quiet}
-        for row in lines
-    ]  # fmt: skip
+        {**numbers.pop("comparison"), **numbers, "met": row.met}
+        for row, numbers in ((row, asdict(row)) for row in lines)
+    ]
     record = {**facts, "summary": summary, "samples": [asdict(sample) for sample in samples]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

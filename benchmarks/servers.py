@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import httpx
 import psutil  # type: ignore[import-untyped] # it has no stubs here
@@ -63,12 +63,19 @@ class Server:
         port: On 127.0.0.1.
         dialect: How to ask it.
         process: Its main process.
+        last_words: Gives the end of what it has printed.
     """
 
     name: str
     port: int
     dialect: Dialect
     process: psutil.Process
+    last_words: Callable[[], str]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its main process has ended."""
+        return not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE
 
     def workers(self) -> list[psutil.Process]:
         """Processes below the main one."""
@@ -93,9 +100,9 @@ def corral(load: Load) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as home:
         port = free_port()
         environment = corral_environment(home, port, load.slots)
-        with started(SERVE, port, "/api/version", environment) as process:
+        with started(SERVE, port, "/api/version", environment) as (process, last_words):
             _create(port, load.model)
-            yield Server("corral", port, Ollama(MODEL, dict(load.options)), process)
+            yield Server("corral", port, Ollama(MODEL, dict(load.options)), process, last_words)
 
 
 def corral_environment(home: str, port: int, slots: int) -> dict[str, str]:
@@ -131,8 +138,8 @@ def llama_server(load: Load, python: Path) -> Iterator[Server]:
     port = free_port()
     numbers = map(str, (load.threads, load.slots, load.context_tokens * load.slots, port))
     command = [str(python), str(_LLAMA_SERVER), str(load.model), *numbers]
-    with started(command, port, "/health") as process:
-        yield Server("llama-server", port, OpenAi(), process)
+    with started(command, port, "/health") as (process, last_words):
+        yield Server("llama-server", port, OpenAi(), process, last_words)
 
 
 @contextlib.contextmanager
@@ -151,8 +158,8 @@ def llama_cpp_python(load: Load, python: Path) -> Iterator[Server]:
     }
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(python), "-m", "llama_cpp.server", *words]
-    with started(command, port, "/v1/models") as process:
-        yield Server("llama-cpp-python", port, OpenAi(), process)
+    with started(command, port, "/v1/models") as (process, last_words):
+        yield Server("llama-cpp-python", port, OpenAi(), process, last_words)
 
 
 def free_port() -> int:
@@ -165,8 +172,10 @@ def free_port() -> int:
 @contextlib.contextmanager
 def started(
     command: Sequence[str], port: int, path: str, environment: dict[str, str] | None = None
-) -> Iterator[psutil.Process]:
+) -> Iterator[tuple[psutil.Process, Callable[[], str]]]:
     """Start a server and wait until a GET of `path` is answered; end it afterwards.
+
+    Gives the process, and a function that gives the end of what it has printed.
 
     Raises:
         NoServerError: With what the server printed last.
@@ -177,11 +186,9 @@ def started(
         )
         try:
             if not _answers(process, port, path):
-                end = max(0, output.seek(0, os.SEEK_END) - _TAIL_BYTES)
-                output.seek(end)
-                tail = output.read().decode(errors="replace").strip()
-                raise NoServerError(f"{command[:4]} does not answer; it printed last:\n{tail}")
-            yield psutil.Process(process.pid)
+                words = f"{command[:4]} does not answer; it printed last:\n{_tail(output)}"
+                raise NoServerError(words)
+            yield psutil.Process(process.pid), lambda: _tail(output)
         finally:
             process.terminate()
             try:
@@ -189,6 +196,13 @@ def started(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _tail(output: IO[bytes]) -> str:
+    """The end of a file that a process still writes to, by a descriptor that shares its place."""
+    size = os.fstat(output.fileno()).st_size
+    start = max(0, size - _TAIL_BYTES)
+    return os.pread(output.fileno(), size - start, start).decode(errors="replace").strip()
 
 
 def _answers(process: subprocess.Popen[bytes], port: int, path: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +25,14 @@ MEASURES: Final = (
     "start",
     "memory",
 )
+OURS_ALONE: Final = ("structured", "cold")
+REPEATS: Final = {"first-token": 3, "streams-1": 3}
+"""Samples a round of what is short: the machine's pace changes from one second to the next."""
 PEERS: Final = ("llama-bench", "llama-server", "llama-cpp-python")
-_PROMPTS_A_ROUND: Final = 32
+_PROMPTS_A_TURN: Final = 33  # odd, so that the kinds of prompts change places
 _HEATING: Final = 100_000
-_PROMPT_DEPTH: Final = 32
+_PROMPT_DEPTH: Final = 36  # tokens of a prompt, about
 _FAILURES: Final = (RequestFailedError, BenchFailedError, NoServerError, OSError, ValueError)
-
-Measured = tuple[str, Callable[[], Values]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ class Session:
     samples: list[Sample] = field(default_factory=list)
 
     def run(self) -> None:
-        """Start the servers, measure, and end them."""
+        """Start the servers, measure, and end them.
+
+        Raises:
+            NoServerError: If one does not start, or ends in between.
+        """
         with contextlib.ExitStack() as stack:
             running = []
             for starting in self._servers():
@@ -85,7 +91,9 @@ class Session:
                 running.append(server)
             for turn in range(self.plan.rounds):
                 for measure in self.plan.only:
-                    self._measure(measure, running, turn)
+                    repeats = REPEATS.get(measure, 1)
+                    for repeat in range(repeats):
+                        self._measure(measure, running, turn * repeats + repeat)
 
     def _servers(self) -> Iterator[contextlib.AbstractContextManager[Server]]:
         plan = self.plan
@@ -111,6 +119,9 @@ class Session:
                 self._sample(measure, server.name, turn, work)
             finally:
                 server.freeze()
+            if server.is_over:
+                words = f"{server.name} has ended; it printed last:\n{server.last_words()}"
+                raise NoServerError(words)
         if measure == "streams-1" and "llama-bench" in self.plan.peers:
             self._sample(measure, "llama-bench", turn, self._bench)
         if measure == "start":
@@ -123,24 +134,21 @@ class Session:
 
     def _work(self, measure: str, server: Server, turn: int) -> Callable[[], Values] | None:
         """What to do for a measure at a server; None: it is not measured there."""
+        if measure == "start" or (measure in OURS_ALONE and server.name != OURS):
+            return None
         plan = self.plan
-        number = turn * _PROMPTS_A_ROUND
-        match measure:
-            case "first-token":
-                return lambda: measures.first_token(server, number)
-            case "second-turn":
-                return lambda: measures.second_turn(server, plan.history_characters, turn)
-            case "memory":
-                return lambda: measures.memory(server)
-            case "structured" if server.name == OURS:
-                return lambda: measures.structured(server, 2 * plan.tokens, turn)
-            case "cold" if server.name == OURS:
-                return lambda: measures.cold(server, plan.load, self.patience, number + 31)
-            case "structured" | "cold" | "start":
-                return None
-        count = int(measure.removeprefix("streams-"))
-        first = number + 1 + sum(other for other in COUNTS if other < count)
-        return lambda: measures.streams(server, count, plan.tokens, first)
+        number = turn * _PROMPTS_A_TURN
+        tasks: dict[str, Callable[[], Values]] = {
+            "first-token": lambda: measures.first_token(server, number),
+            "second-turn": lambda: measures.second_turn(server, plan.history_characters, turn),
+            "structured": lambda: measures.structured(server, 2 * plan.tokens, turn),
+            "cold": lambda: measures.cold(server, plan.load, self.patience, number + 31),
+            "memory": lambda: measures.memory(server),
+        }
+        for count in COUNTS:
+            first = number + 1 + sum(other for other in COUNTS if other < count)
+            tasks[f"streams-{count}"] = partial(measures.streams, server, count, plan.tokens, first)
+        return tasks[measure]
 
     def _sample(self, measure: str, server: str, turn: int, work: Callable[[], Values]) -> None:
         self.patience.wait()

@@ -2,8 +2,8 @@
 
 Into the folder (`CORRAL_BENCH_CACHE`, by default `~/.cache/corral-bench`) go an environment with
 `xllamacpp` and `llama-cpp-python[server]`, so that theirs and our dependencies do not meet, and
-`llama-bench`, built with cmake from the sources of the llama-cpp-python that Corral runs here. Needs
-a C++ compiler, cmake and some minutes. Done a second time, it does only what is missing.
+`llama-bench`, built with cmake from the sources of the llama-cpp-python that Corral runs here. It
+takes a C++ compiler, cmake and some minutes; a second time only what is missing is done.
 """
 
 import argparse

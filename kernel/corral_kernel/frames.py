@@ -20,6 +20,7 @@ from corral_kernel.options import RequestOptions
 FRAME_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 31
 """Bounds of one frame and of one message put together from frames."""
+STREAM_NUMBERS = 1 << 32
 STREAMS = 256
 """Messages that may be under way in pieces at once."""
 
@@ -289,11 +290,12 @@ def to_frames(message: bytes, stream: int) -> Iterator[bytes]:
         return
     if len(message) > MESSAGE_BYTES:
         raise FrameError(f"a message of {len(message)} bytes is over the {MESSAGE_BYTES} allowed")
+    number = _STREAM.pack(stream % STREAM_NUMBERS)
     room = FRAME_BYTES - 1 - _STREAM.size
     for start in range(0, len(message), room):
         piece = message[start : start + room]
         kind = _LAST if start + room >= len(message) else _PIECE
-        yield _HEAD.pack(len(piece) + 1 + _STREAM.size, kind) + _STREAM.pack(stream) + piece
+        yield (_HEAD.pack(len(piece) + 1 + _STREAM.size, kind) + number + piece)
 
 
 class Assembler:

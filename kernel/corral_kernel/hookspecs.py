@@ -73,7 +73,7 @@ def corral_constraints() -> Sequence[ConstraintType]:
 def corral_chat_formats() -> Sequence[ChatRenderer]:
     """Give the template languages that this plugin renders.
 
-    Called in the server once (for `describe`), and in each worker (for `render`).
+    Called in the server once, for their names, and in each worker, for `render`.
     """
 
 

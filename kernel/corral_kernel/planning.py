@@ -13,7 +13,7 @@ from corral_kernel.environment import Settings
 from corral_kernel.errors import InvalidModelError, InvalidOptionError, NoBackendError
 from corral_kernel.models import ADAPTER_TYPE, WEIGHTS_TYPE, Model, ModelFile
 from corral_kernel.options import RequestOptions
-from corral_kernel.plugins import Bid, Plugin, Plugins
+from corral_kernel.plugins import Bid, Plugins
 from corral_kernel.scheduler import Want
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 AUTOMATIC_CONTEXT = 4096
 SMALLEST_CONTEXT = 4
 LOGGED_NAMES = 10
+TOLD_NAMES = 1000
 _ROLES = {WEIGHTS_TYPE: "weights", ADAPTER_TYPE: "adapter"}
 
 
@@ -49,6 +50,7 @@ class Planner:
     def __init__(self, plugins: Plugins, settings: Settings) -> None:
         self._plugins = plugins
         self._settings = settings
+        self._told: set[tuple[str, str]] = set()
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
         """What works with a model as it is installed here; nothing where no backend runs it."""
@@ -73,11 +75,9 @@ class Planner:
         bid = self._bid(model, merged.get(options.BACKEND_OPTION))
         _plugin, backend = self._plugins.backends[bid.claim.backend]
         request, load, unknown = options.coerce(merged, backend.options)
-        if unknown:
-            names = ", ".join(map(repr, unknown[:LOGGED_NAMES]))
-            logger.warning("backend %s has no options %s: ignored", bid.claim.backend, names)
+        self._tell_unknown(bid.claim.backend, unknown)
         load.pop(options.BACKEND_OPTION, None)
-        automatic = frozenset({"num_ctx", "num_batch"}) - load.keys()
+        automatic = frozenset(name for name in ("num_ctx", "num_batch") if not load.get(name))
         struct = self._load_options(backend, bid, load)
         return Plan(
             want=Want(
@@ -87,12 +87,20 @@ class Planner:
                 claim=bid.claim,
                 options=msgspec.to_builtins(struct),
                 automatic=automatic,
-                files=tuple(_ref(file) for file in model.files if file.media_type == WEIGHTS_TYPE),
+                files=tuple(_ref(file) for file in model.files if file.media_type != ADAPTER_TYPE),
                 slots=self._settings.num_parallel or None,
             ),
             options=options.build(RequestOptions, request),
             adapters=tuple(_ref(file) for file in model.adapters),
         )
+
+    def _tell_unknown(self, backend: str, unknown: tuple[str, ...]) -> None:
+        """Log options that nobody knows, each once: clients send them with every request."""
+        new = [name for name in unknown[:LOGGED_NAMES] if (backend, name) not in self._told]
+        if new and len(self._told) < TOLD_NAMES:
+            self._told.update((backend, name) for name in new)
+            names = ", ".join(map(repr, new))
+            logger.warning("backend %s has no options %s: ignored", backend, names)
 
     def _bid(self, model: Model, chosen: Any) -> Bid:
         if model.problem:
@@ -114,17 +122,13 @@ class Planner:
         if found is None:
             have = ", ".join(sorted(self._plugins.backends)) or "none"
             return f"backend {chosen!r} is not installed; installed: {have}"
-        plugin: Plugin = found[0]
-        if plugin.status != "ok":
-            return f"backend {chosen!r} cannot be used: {plugin.error}; {plugin.hint}"
+        if chosen in self._plugins.missing:
+            backend = found[1]
+            return f"backend {chosen!r} needs {backend.library}: pip install '{backend.extra}'"
         return f"backend {chosen!r} does not run {model.name.short}"
 
     def _hints(self) -> str:
-        hints = {
-            plugin.hint
-            for plugin, _ in self._plugins.backends.values()
-            if plugin.status == "unavailable"
-        }
+        hints = {self._plugins.backends[name][0].hint for name in self._plugins.missing}
         return ": " + " or ".join(sorted(hints)) if hints else ""
 
     def _load_options(self, backend: Backend, bid: Bid, load: dict[str, Any]) -> LoadOptions:
@@ -139,8 +143,10 @@ class Planner:
         if bid.claim.context_tokens:
             context = min(context, bid.claim.context_tokens)
         load["num_ctx"] = context
-        if not load.get("num_batch"):
-            load["num_batch"] = _batch(context, embedding="embedding" in bid.claim.capabilities)
+        batch = load.get("num_batch") or _batch(
+            context, embedding="embedding" in bid.claim.capabilities
+        )
+        load["num_batch"] = min(batch, context) if batch > 0 else batch  # more is never in a prompt
         return options.build(backend.options, load)
 
 
@@ -154,8 +160,10 @@ def _batch(context_tokens: int, *, embedding: bool) -> int:
 
 
 def _key(model: Model) -> str:
-    """Names with the same weights share a worker."""
-    return model.weights.digest if model.weights else f"manifest:{model.digest}"
+    """Names with the same files share a worker; adapters are each request's own."""
+    if model.weights is None:
+        return f"manifest:{model.digest}"
+    return " ".join(file.digest for file in model.files if file.media_type != ADAPTER_TYPE)
 
 
 def _ref(file: ModelFile) -> FileRef:

@@ -190,6 +190,11 @@ class Plugins:
         """Names given twice, among what was asked for so far."""
         return tuple(self._clashes.values())
 
+    @property
+    def missing(self) -> frozenset[str]:
+        """Names of the backends whose library is not installed."""
+        return frozenset(name for name in self.backends if name in self._missing)
+
     def provides(self, plugin: Plugin) -> dict[str, list[str]]:
         """What one plugin gives, by kind: names that serve."""
         kinds: dict[str, dict[str, tuple[Plugin, Any]]] = {

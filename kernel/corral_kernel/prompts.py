@@ -6,7 +6,7 @@ import msgspec
 
 from corral_kernel.calls import CompletionCall
 from corral_kernel.contracts import Message
-from corral_kernel.errors import TemplateError, UnsupportedError
+from corral_kernel.errors import InvalidModelError, TemplateError, UnsupportedError
 from corral_kernel.frames import PromptSpec
 from corral_kernel.models import DEFAULT_TEMPLATE, Model
 from corral_kernel.plugins import Plugins
@@ -54,7 +54,7 @@ def choose_template(model: Model) -> tuple[str, str]:
 
 
 def _messages(call: CompletionCall) -> tuple[Message, ...]:
-    own = () if call.context_ids else tuple(_message(m) for m in call.model.messages)
+    own = () if call.context_ids else tuple(_message(call.model, m) for m in call.model.messages)
     if call.messages is not None:
         messages = (*own, *call.messages)
         given = bool(call.messages) and call.messages[0].role == "system"
@@ -65,5 +65,14 @@ def _messages(call: CompletionCall) -> tuple[Message, ...]:
     return (Message(role="system", content=system), *messages) if system else messages
 
 
-def _message(stored: dict[str, Any]) -> Message:
-    return msgspec.convert(stored, Message, strict=False)
+def _message(model: Model, stored: dict[str, Any]) -> Message:
+    if stored.get("images"):
+        raise UnsupportedError(
+            f"a message of {model.name.short} holds images; this release takes text alone"
+        )
+    try:
+        return msgspec.convert(stored, Message)
+    except msgspec.ValidationError as error:
+        raise InvalidModelError(
+            f"the messages of {model.name.short} are damaged: {error}; make the model anew"
+        ) from None

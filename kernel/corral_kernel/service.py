@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from corral_kernel.calls import Call, CompletionCall, EncodeCall, RunningModel
-from corral_kernel.completion import Completion, Encoding, begin
+from corral_kernel.completion import Completion, Encoding, begin, gather_vectors
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
 from corral_kernel.errors import (
@@ -17,8 +18,8 @@ from corral_kernel.errors import (
     WorkerDiedError,
     WorkerHungError,
 )
-from corral_kernel.frames import Accepted, Encode, Generate, Vectors
-from corral_kernel.models import LentModel, Model
+from corral_kernel.frames import Encode, Generate
+from corral_kernel.models import Model
 from corral_kernel.names import ModelName
 from corral_kernel.planning import Plan, Planner
 from corral_kernel.plugins import Plugins
@@ -27,6 +28,7 @@ from corral_kernel.scheduler import Lease, Limits, Scheduler
 from corral_kernel.store import Store, shown_template
 from corral_kernel.supervisor import JobLimits, JobStream, WorkerSetup
 
+T = TypeVar("T")
 NS = 1_000_000_000
 REPEAT_LIMIT = 32
 Need = Literal["completion", "embedding"]
@@ -47,7 +49,7 @@ class Corral:
             settings.models_dir,
             settings.home / "cache",
             prune=not settings.noprune,
-            lent=self._lent,
+            lent=self.plugins.lent,
         )
         self._planner = Planner(self.plugins, settings)
         self._scheduler: Scheduler | None = None
@@ -149,21 +151,10 @@ class Corral:
             CorralError: Whatever else keeps it from beginning.
         """
         plan = self._plan(call, "completion")
-        job = self._generate(call, plan)
-        for attempt in ("first", "last"):
-            lease, load_ns = await self._lease(call, plan)
-            if plan.adapters and "adapters" not in lease.info.capabilities:
-                lease.release()
-                raise UnsupportedError(f"backend {plan.want.claim.backend!r} applies no adapters")
-            try:
-                return await begin(lease.submit(job), load_ns)
-            except (WorkerDiedError, WorkerHungError):
-                if attempt == "last":
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+        return await self._begin(call, plan, self._generate(call, plan), begin)
 
     async def encode(self, call: EncodeCall) -> Encoding:
-        """Make vectors of texts.
+        """Make vectors of texts; once more if the worker dies over it.
 
         Raises:
             MissingCapabilityError: For a model that completes text.
@@ -177,8 +168,7 @@ class Corral:
             normalize=call.normalize,
             dimensions=max(0, call.dimensions),
         )
-        lease, load_ns = await self._lease(call, plan)
-        return await _vectors(lease.submit(job), load_ns)
+        return await self._begin(call, plan, job, gather_vectors)
 
     # ---------------------------------------------------------------------------- privately
 
@@ -186,15 +176,6 @@ class Corral:
     def _started(self) -> Scheduler:
         assert self._scheduler is not None, "start() comes first"
         return self._scheduler
-
-    def _lent(self) -> list[LentModel]:
-        lent: list[LentModel] = []
-        for plugin, registry in self.plugins.registries.values():
-            try:
-                lent.extend(registry.lent())
-            except Exception as error:  # noqa: BLE001 - a stranger's registry may raise anything
-                plugin.report(f"registry {registry.name}", error)
-        return lent
 
     def _plan(self, call: Call, needs: Need) -> Plan:
         plan = self._planner.plan(call.model, call.options)
@@ -208,6 +189,26 @@ class Corral:
             await asyncio.to_thread(self.store.verify, call.model)
         lease = await self._started.acquire(plan.want, call.keep_alive_ns)
         return lease, time.perf_counter_ns() - asked_ns
+
+    async def _begin(
+        self,
+        call: Call,
+        plan: Plan,
+        job: Generate | Encode,
+        start: Callable[[JobStream, int], Awaitable[T]],
+    ) -> T:
+        """Begin a job on a worker that has the model; on another one if that worker dies first."""
+        for attempt in ("first", "last"):
+            lease, load_ns = await self._lease(call, plan)
+            if plan.adapters and "adapters" not in lease.info.capabilities:
+                lease.release()
+                raise UnsupportedError(f"backend {plan.want.claim.backend!r} applies no adapters")
+            try:
+                return await start(lease.submit(job), load_ns)
+            except (WorkerDiedError, WorkerHungError):
+                if attempt == "last":
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _generate(self, call: CompletionCall, plan: Plan) -> Generate:
         chat = call.messages is not None
@@ -252,23 +253,6 @@ class Corral:
             )
         found[1].check(spec)
         return name, given
-
-
-async def _vectors(stream: JobStream, load_ns: int) -> Encoding:
-    vectors, tokens = None, 0
-    try:
-        async for event in stream:
-            if isinstance(event, Vectors):
-                vectors = event
-            elif not isinstance(event, Accepted):
-                tokens = getattr(event, "prompt_tokens", 0)
-    finally:
-        stream.cancel()
-    assert vectors is not None, "an encoding that is done has vectors"
-    dim = len(vectors.data) // 4 // vectors.count if vectors.count else 0
-    return Encoding(
-        count=vectors.count, dim=dim, data=vectors.data, prompt_tokens=tokens, load_ns=load_ns
-    )
 
 
 def _seconds(duration_ns: int) -> float:

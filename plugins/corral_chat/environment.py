@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError, nodes
@@ -104,14 +104,3 @@ class RefusedError(TemplateError):
 
 def _raise_exception(message: Any = "") -> NoReturn:
     raise RefusedError(text(message))
-
-
-def names_read(template: nodes.Template) -> Iterable[str]:
-    """Give every name, attribute and key that a template reads, lower-cased."""
-    for name in template.find_all(nodes.Name):
-        yield name.name.lower()
-    for attribute in template.find_all(nodes.Getattr):
-        yield attribute.attr.lower()
-    for item in template.find_all(nodes.Getitem):
-        if isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
-            yield item.arg.value.lower()

@@ -13,8 +13,7 @@ import jinja2
 import msgspec
 
 from corral_chat.bounds import OverBoundsError, check_chars, start
-from corral_chat.environment import ChatEnvironment, RefusedError, names_read
-from corral_chat.rewrite import check_size
+from corral_chat.environment import ChatEnvironment, RefusedError
 from corral_kernel.contracts import Conversation, Message
 from corral_kernel.errors import TemplateError
 
@@ -36,19 +35,6 @@ _FAILURES = (
     TypeError,
     ValueError,
 )
-
-
-def variables(template: str) -> tuple[str, ...]:
-    """Give the names that a template reads, lower-cased.
-
-    Raises:
-        TemplateError: If it does not parse, or is over the bounds.
-    """
-    with _told():
-        _check_length(template)
-        tree = _environment().parse(template)
-        check_size(tree)
-        return tuple(sorted(set(names_read(tree))))
 
 
 def render(template: str, conversation: Conversation) -> str:

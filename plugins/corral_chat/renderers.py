@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from corral_kernel.contracts import ChatRenderer, Conversation, Message, TemplateInfo, TextPart
+from corral_kernel.contracts import ChatRenderer, Conversation, Message, TextPart
 from corral_kernel.errors import TemplateError
 
 PLAIN_PROMPT = "{{ .Prompt }}"
@@ -15,23 +15,13 @@ class JinjaRenderer(ChatRenderer):
 
     name = "jinja"
 
-    def describe(self, template: str) -> TemplateInfo:
-        """Parse a template.
-
-        Raises:
-            TemplateError: If it does not parse, or is over the bounds.
-        """
-        from corral_chat.jinja import variables  # Jinja takes a while to import
-
-        return TemplateInfo(variables=variables(template))
-
     def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
         """Render a conversation; an assistant's message at its end is one to go on with.
 
         Raises:
             TemplateError: If the template does not parse, fails, or is over the bounds.
         """
-        from corral_chat.jinja import render
+        from corral_chat.jinja import render  # Jinja takes a while to import
 
         return [TextPart(render(template, conversation))]
 
@@ -43,15 +33,6 @@ class PromptRenderer(ChatRenderer):
     """
 
     name = "prompt"
-
-    def describe(self, template: str) -> TemplateInfo:
-        """Look at a template.
-
-        Raises:
-            TemplateError: If it is neither empty nor `{{ .Prompt }}`.
-        """
-        _check_plain(template)
-        return TemplateInfo(variables=("prompt", "response"))
 
     def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
         """Render a conversation; system messages are not shown.

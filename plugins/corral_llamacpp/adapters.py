@@ -43,7 +43,8 @@ class Adapters:
             self._loaded[file.digest] = adapter
         wanted = tuple(file.digest for file in files)
         needed = {digest for digests in (*in_use, self._applied, wanted) for digest in digests}
-        for digest in [d for d in self._loaded if d not in needed][: len(self._loaded) - _KEPT]:
+        spare = max(0, len(self._loaded) - _KEPT)
+        for digest in [d for d in self._loaded if d not in needed][:spare]:
             lib.llama_adapter_lora_free(self._loaded.pop(digest))
         return wanted
 

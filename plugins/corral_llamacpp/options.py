@@ -1,12 +1,10 @@
 """What can be set when a model is loaded with llama.cpp."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from corral_kernel.contracts import LoadOptions
-
-KvType = Literal["f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 class LlamaOptions(LoadOptions, frozen=True, kw_only=True):
@@ -21,7 +19,11 @@ class LlamaOptions(LoadOptions, frozen=True, kw_only=True):
     ] = ""
     num_ubatch: Annotated[
         int,
-        Meta(ge=0, description="tokens computed at once; a cancel waits this long; 0: automatic"),
+        Meta(
+            ge=0,
+            le=1 << 20,
+            description="tokens computed at once; a cancel waits this long; 0: automatic",
+        ),
     ] = 0
     split_mode: Annotated[
         str, Meta(description="how several GPUs share a model: layer, row or none; empty: layer")

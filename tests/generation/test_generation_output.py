@@ -1,4 +1,4 @@
-"""Text and log-probabilities of tokens that hold more than a stop string or less than a character."""
+"""Text and log-probabilities of tokens that end within a stop string or a character."""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from corral_kernel.contracts import Message
 from corral_kernel.errors import RemoteJobError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -91,7 +90,9 @@ async def test_context_carries_a_conversation_on(kernel: Any) -> None:
     ids = first.done.token_ids
     assert len(ids) == first.done.prompt_tokens + len("Paris.")
     second = await kernel.generate("tiny", "count to five", context_ids=ids, render_only=True)
-    expected = rendered(("user", "capital of France?")) + "Paris." + rendered(("user", "count to five"))
+    expected = (
+        rendered(("user", "capital of France?")) + "Paris." + rendered(("user", "count to five"))
+    )
     assert second.accepted.rendered == expected
     second = await kernel.generate("tiny", "count to five", context_ids=ids)
     assert second.done.token_ids[: len(ids)] == ids
@@ -107,14 +108,11 @@ async def test_context_of_another_model_is_refused(kernel: Any, token_id: int) -
     assert caught.value.remote_code == "unsupported"
 
 
-async def test_a_prompt_of_no_tokens_is_refused(kernel: Any) -> None:
-    with pytest.raises(RemoteJobError, match="no tokens"):
-        await kernel.generate("plain", "")
+async def test_a_prompt_of_no_text_is_the_token_that_begins_a_sequence(kernel: Any) -> None:
+    answer = await kernel.generate("plain", "", num_predict=1)
+    assert answer.done.prompt_tokens == 1
 
 
-async def test_thinking_and_calls_of_old_turns_reach_the_template_in_one_piece(
-    kernel: Any,
-) -> None:
-    turn = Message(role="assistant", content="c", thinking="t", tool_name="n")
-    answer = await kernel.complete("tiny", messages=(turn,), render_only=True)
-    assert answer.accepted.rendered == rendered(("assistant", "c"))
+async def test_an_answer_that_was_begun_is_carried_on(kernel: Any) -> None:
+    answer = await kernel.chat("tiny", "count to five", ("assistant", "one two"))
+    assert answer.text == " three four five."

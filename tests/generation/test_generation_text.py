@@ -109,7 +109,8 @@ async def test_bytes_that_are_no_text_become_replacement_characters(kernel: Any)
     ids = answer.done.token_ids[answer.done.prompt_tokens :]
     whole = bytes(i for i in ids if 0 < i < 256).decode("utf-8", "replace")
     assert whole.count("\ufffd") > 50
-    assert answer.text == whole or answer.text == whole.rstrip("\ufffd")
+    assert whole.startswith(answer.text)
+    assert whole.removeprefix(answer.text) in ("", "\ufffd")  # half a character at the end
 
 
 # --------------------------------------------------------------------------------- repetition

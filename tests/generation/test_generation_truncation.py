@@ -13,10 +13,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 Turn = tuple[str, str]
 
 WINDOW = 128
-TOO_LONG = (
-    "the prompt is longer than the context length currently available to the model; shorten the "
-    "prompt, adjust the context length in settings, or use a model with a longer context length"
-)
 USER_FIRST = (
     "{% if messages[0].role != 'user' %}{{ raise_exception('user first') }}{% endif %}"
     "{% for m in messages %}{{ m.content }}|{% endfor %}"
@@ -85,11 +81,11 @@ async def test_a_long_conversation_is_rendered_a_few_times_only(kernel: Any) -> 
 
 
 @pytest.mark.parametrize("truncate", [True, False], ids=["truncated", "not truncated"])
-async def test_a_last_message_that_is_too_long_is_an_error(kernel: Any, truncate: bool) -> None:
+async def test_a_last_message_that_is_too_long_is_an_error(kernel: Any, *, truncate: bool) -> None:
     turns = [("system", "be brief"), ("user", "first"), ("user", "x" * WINDOW)]
     with pytest.raises(RemoteJobError) as caught:
         await kernel.chat("tiny", *turns, num_ctx=WINDOW, truncate=truncate)
-    assert (caught.value.remote_code, str(caught.value)) == (PromptTooLongError.code, TOO_LONG)
+    assert caught.value.remote_code == PromptTooLongError.code
 
 
 async def test_nothing_is_dropped_where_truncation_is_off(kernel: Any) -> None:
@@ -158,7 +154,7 @@ async def test_a_prompt_that_may_not_be_cut_is_an_error(
 ) -> None:
     with pytest.raises(RemoteJobError) as caught:
         await kernel.raw("tiny", "x" * 65, num_ctx=64, **fields)
-    assert (caught.value.remote_code, str(caught.value)) == (PromptTooLongError.code, TOO_LONG)
+    assert caught.value.remote_code == PromptTooLongError.code
 
 
 async def test_a_generation_loses_old_messages_before_it_loses_tokens(kernel: Any) -> None:

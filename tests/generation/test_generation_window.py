@@ -38,9 +38,7 @@ async def test_a_full_window_keeps_its_beginning_and_the_later_half_of_the_rest(
 ) -> None:
     expected = shifting(by_hand(models / "tiny-chat-f32.gguf"), PROMPT, 32, kept, 80)
     assert len(set(expected)) > 5
-    answer = await kernel.raw(
-        "endless-tiny", PROMPT, num_ctx=32, num_keep=num_keep, num_predict=80
-    )
+    answer = await kernel.raw("endless-tiny", PROMPT, num_ctx=32, num_keep=num_keep, num_predict=80)
     assert answer.text == expected
     assert (answer.done.output_tokens, answer.reason) == (80, "length")
 

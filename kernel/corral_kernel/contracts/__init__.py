@@ -15,7 +15,6 @@ from corral_kernel.contracts.chat import (
     MediaPart,
     Message,
     Part,
-    TemplateInfo,
     TextPart,
 )
 from corral_kernel.contracts.engine import (
@@ -71,7 +70,6 @@ __all__ = [
     "Rows",
     "Sampler",
     "Segment",
-    "TemplateInfo",
     "TextPart",
     "TokenEngine",
     "TokenSegment",

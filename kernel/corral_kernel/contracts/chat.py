@@ -64,18 +64,6 @@ class MediaPart:
 Part = TextPart | MediaPart
 
 
-class TemplateInfo(Struct, frozen=True, kw_only=True):
-    """What a template's text tells without running it.
-
-    Args:
-        capabilities: What it makes of the model beyond plain chat; only what works.
-        variables: Names that it reads, lower-cased.
-    """
-
-    capabilities: tuple[str, ...] = ()
-    variables: tuple[str, ...] = ()
-
-
 class ChatRenderer:
     """A template language; named, and chosen by the kernel.
 
@@ -84,14 +72,6 @@ class ChatRenderer:
     """
 
     name: str
-
-    def describe(self, template: str) -> TemplateInfo:
-        """Parse a template, never run it. Called in the server; the kernel caches the answer.
-
-        Raises:
-            TemplateError: If it does not parse, or is over the renderer's bounds.
-        """
-        raise NotImplementedError
 
     def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
         """Render a conversation to the text from which the model goes on.

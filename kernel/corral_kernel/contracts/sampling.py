@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -94,7 +94,14 @@ class JobView:
 
 
 class Sampler:
-    """One step of a chain, one object a job."""
+    """One step of a chain, one object a job.
+
+    Attributes:
+        keeps_order: Whether `apply` leaves ordered candidates ordered. Only what changes no logits,
+            or all by the same rising function, may say so.
+    """
+
+    keeps_order: ClassVar[bool] = False
 
     def apply(self, candidates: Candidates) -> None:
         """Change `candidates.logits` in place, or keep fewer."""

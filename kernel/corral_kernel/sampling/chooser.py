@@ -140,6 +140,8 @@ class Chooser:
     def _drawn(self, candidates: Candidates, place: int) -> int:
         for sampler in self._samplers:
             sampler.apply(candidates)
+            if not sampler.keeps_order:
+                candidates.ordered = False
         logits = candidates.logits
         if not len(logits) or not (logits[0] if candidates.ordered else logits.max()) > -np.inf:
             raise EngineError(

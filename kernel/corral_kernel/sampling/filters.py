@@ -18,6 +18,8 @@ class TopK(Sampler):
     Source: Fan, Lewis, Dauphin, "Hierarchical Neural Story Generation", arXiv:1805.04833.
     """
 
+    keeps_order = True
+
     def __init__(self, k: int) -> None:
         self._k = k
 
@@ -39,6 +41,8 @@ class TypicalP(Sampler):
 
     Source: Meister et al., "Locally Typical Sampling", arXiv:2202.00666.
     """
+
+    keeps_order = True
 
     def __init__(self, p: float) -> None:
         self._p = p
@@ -65,6 +69,8 @@ class TopP(Sampler):
     Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
     """
 
+    keeps_order = True
+
     def __init__(self, p: float) -> None:
         self._p = p
 
@@ -87,6 +93,8 @@ class MinP(Sampler):
 
     Source: Nguyen et al., "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082.
     """
+
+    keeps_order = True
 
     def __init__(self, p: float) -> None:
         self._margin = np.float32(min(math.log(p), 0.0))
@@ -113,6 +121,8 @@ class Temperature(Sampler):
 
     Source: Ackley, Hinton, Sejnowski, "A Learning Algorithm for Boltzmann Machines", 1985.
     """
+
+    keeps_order = True
 
     def __init__(self, temperature: float) -> None:
         self._temperature = max(np.float32(temperature), np.finfo(np.float32).tiny)

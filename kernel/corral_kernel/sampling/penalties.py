@@ -45,7 +45,6 @@ class Penalties(Sampler):
         logits = np.where(logits > 0, logits / self._repeat, logits * self._repeat)
         logits -= self._presence + counts * self._frequency
         candidates.logits[index] = np.minimum(logits, np.finfo(np.float32).max)
-        candidates.ordered = False
 
 
 def _find(

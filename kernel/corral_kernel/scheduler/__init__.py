@@ -2,7 +2,8 @@
 
 from corral_kernel.scheduler.instance import Instance, State
 from corral_kernel.scheduler.lease import Lease
-from corral_kernel.scheduler.scheduler import Limits, Scheduler
+from corral_kernel.scheduler.limits import Limits
+from corral_kernel.scheduler.scheduler import Scheduler
 from corral_kernel.scheduler.want import Want
 
 __all__ = ["Instance", "Lease", "Limits", "Scheduler", "State", "Want"]

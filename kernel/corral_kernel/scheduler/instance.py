@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import EngineInfo
 from corral_kernel.durations import FOREVER
+from corral_kernel.scheduler.limits import NS
 from corral_kernel.scheduler.want import Want
 from corral_kernel.supervisor import WorkerProcess
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from corral_kernel.scheduler.lease import Waiter
-
-NS = 1_000_000_000
 
 
 class State(enum.Enum):
@@ -36,6 +35,7 @@ class Instance:
         owed: Requests that waited when it became ready: it is no victim before they are served.
         keep_alive_ns: How long it stays when idle; `FOREVER`.
         memory_bytes: Estimated until it is loaded, then what the engine says.
+        died: Whether its worker ended by itself.
     """
 
     def __init__(self, want: Want, slots: int, keep_alive_ns: int) -> None:
@@ -51,7 +51,8 @@ class Instance:
         self.used_at = time.monotonic()
         self.expires_at: float | None = None  # wall clock, seconds since 1970
         self.timer: asyncio.TimerHandle | None = None
-        self.stopping: asyncio.Task[None] | None = None
+        self.stopping = False
+        self.died = False
 
     @property
     def idle(self) -> bool:

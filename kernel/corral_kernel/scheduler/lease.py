@@ -29,9 +29,17 @@ class Lease:
         return self._instance.info
 
     def submit(self, job: Generate | Encode) -> JobStream:
-        """Run the one job of this lease."""
+        """Run the one job of this lease.
+
+        Raises:
+            InvalidRequestError: If the job holds what no message can; the lease is over then.
+        """
         assert self._instance.worker is not None, "a lease is on a loaded model"
-        stream = self._instance.worker.submit(job)
+        try:
+            stream = self._instance.worker.submit(job)
+        except BaseException:
+            self.release()
+            raise
         stream.on_end(self.release)
         return stream
 

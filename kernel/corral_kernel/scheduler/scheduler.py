@@ -9,11 +9,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
-
-from msgspec import Struct
+from collections.abc import Coroutine
 
 from corral_kernel import API_VERSION, frames
+from corral_kernel.contracts import EngineInfo
 from corral_kernel.durations import FOREVER
 from corral_kernel.errors import (
     CorralError,
@@ -24,36 +23,18 @@ from corral_kernel.errors import (
     WorkerError,
 )
 from corral_kernel.scheduler.deaths import Deaths
-from corral_kernel.scheduler.instance import NS, Instance, State
+from corral_kernel.scheduler.instance import Instance, State
 from corral_kernel.scheduler.lease import Lease, Waiter
+from corral_kernel.scheduler.limits import NS, Limits, slots_for, too_large
 from corral_kernel.scheduler.memory import default_budget_bytes
 from corral_kernel.scheduler.spare import SpareWorker
 from corral_kernel.scheduler.want import Want
-from corral_kernel.supervisor import WorkerSetup
+from corral_kernel.supervisor import WorkerProcess, WorkerSetup
 
 logger = logging.getLogger(__name__)
 
-AUTOMATIC_SLOTS = 4
-SLOTS_SHARE = 0.25
-"""Contexts of automatic slots may take this share of the memory budget together."""
 MOST_LOADED = 3
 """Models loaded at once on a machine without a GPU, if nothing else is set."""
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What the scheduler keeps to.
-
-    Args:
-        max_loaded: Models at once; 0: automatic.
-        max_queue: Requests that may wait, for a load or for a slot.
-        budget_bytes: Memory of all models; None: by what is free at the start.
-        keep_alive_ns: Of a model whose request does not tell.
-    """
-
-    max_loaded: int = 0
-    max_queue: int = 512
-    budget_bytes: int | None = None
-    keep_alive_ns: int = 300 * NS
 
 
 class Scheduler:
@@ -62,16 +43,17 @@ class Scheduler:
     Args:
         limits: To keep to.
         setup: Of the worker processes.
+        deaths: Judges models whose workers keep dying; None: by its defaults.
     """
 
-    def __init__(self, limits: Limits, setup: WorkerSetup) -> None:
+    def __init__(self, limits: Limits, setup: WorkerSetup, deaths: Deaths | None = None) -> None:
         self._limits = limits
         self._max_loaded = limits.max_loaded or MOST_LOADED
         self._budget = limits.budget_bytes or default_budget_bytes()
         self._instances: dict[str, Instance] = {}
         self._waiting: deque[Waiter] = deque()
         self._spare = SpareWorker(setup)
-        self._deaths = Deaths()
+        self._deaths = deaths or Deaths()
         self._tasks: set[asyncio.Task[None]] = set()
         self._retried_memory: set[str] = set()
         self._closing = False
@@ -95,8 +77,7 @@ class Scheduler:
             WorkerDiedError: If its workers keep dying.
         """
         if self._closing:
-            raise ShuttingDownError("the server is shutting down")
-        self._deaths.check(want)
+            raise _shutting_down()
         waiter = Waiter(want, keep_alive_ns)
         self._waiting.append(waiter)
         self._pump()
@@ -114,10 +95,11 @@ class Scheduler:
     def expire(self, key: str) -> None:
         """Unload a model as soon as nobody uses it; requests from now on load it anew."""
         instance = self._instances.get(key)
-        if instance is not None and instance.state is State.READY:
+        if instance is not None and instance.state in (State.STARTING, State.READY):
             instance.keep_alive_ns = 0
-            self._drain(instance)
-            self._pump()
+            if instance.state is State.READY:
+                self._drain(instance)
+                self._pump()
 
     def running(self) -> list[Instance]:
         """Models that are loaded, on their way out included."""
@@ -127,13 +109,12 @@ class Scheduler:
         """End all workers; requests that wait or run fail."""
         self._closing = True
         for waiter in self._waiting:
-            _fail(waiter, ShuttingDownError("the server is shutting down"))
+            _fail(waiter, _shutting_down())
         self._waiting.clear()
         workers = [i.worker for i in self._instances.values() if i.worker is not None]
-        await asyncio.gather(self._spare.close(), *(worker.stop() for worker in workers))
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._spare.close(), *(w.stop(_shutting_down()) for w in workers))
+        while self._tasks:  # one that starts a worker just now ends it itself
+            await asyncio.wait(self._tasks)
 
     # ----------------------------------------------------------------------------- the decisions
 
@@ -157,7 +138,7 @@ class Scheduler:
                 elif in_turn:
                     wanted.add(instance)
             else:  # it must be loaded anew, with other options
-                self._evict([instance], wanted, blocked)
+                self._evict(instance, wanted, blocked)
 
     def _grant(self, waiter: Waiter, instance: Instance) -> None:
         self._waiting.remove(waiter)
@@ -179,11 +160,15 @@ class Scheduler:
     ) -> None:
         """Begin to load what a request needs, or make room for it."""
         want = waiter.want
-        slots = self._slots(want)
+        slots = slots_for(want, self._budget)
         need = want.memory_bytes(slots)
-        if need > self._budget:
+        try:
+            self._deaths.check(want)
+            if need > self._budget:
+                raise too_large(need, self._budget)
+        except CorralError as error:
             self._waiting.remove(waiter)
-            _fail(waiter, _too_large(need, self._budget))
+            _fail(waiter, error)
             return
         if want.key in room:
             return  # an earlier request sees to it
@@ -194,37 +179,23 @@ class Scheduler:
         staying = [i for i in present if i.state is not State.DRAINING]
         while staying and not self._fits(staying, need, room):
             victim = _victim(staying)
-            if victim is None or not self._evict([victim], wanted, blocked):
+            if victim is None or not self._evict(victim, wanted, blocked):
                 break
             staying.remove(victim)
         room[want.key] = need
 
-    def _evict(
-        self, victims: Iterable[Instance], wanted: set[Instance], blocked: set[Instance]
-    ) -> bool:
-        """Drain instances, unless earlier requests are still to be served; then bar later ones."""
-        drained = True
-        for victim in victims:
-            if victim in wanted or victim.owed:
-                blocked.add(victim)
-                drained = False
-            else:
-                self._drain(victim)
-        return drained
+    def _evict(self, victim: Instance, wanted: set[Instance], blocked: set[Instance]) -> bool:
+        """Drain an instance; if it is still to serve earlier requests, only bar later ones."""
+        if victim in wanted or victim.owed:
+            blocked.add(victim)
+            return False
+        self._drain(victim)
+        return True
 
     def _fits(self, present: list[Instance], need_bytes: int, room: dict[str, int]) -> bool:
         taken = sum(instance.memory_bytes for instance in present) + sum(room.values())
         count = len(present) + len(room)
         return count < self._max_loaded and taken + need_bytes <= self._budget
-
-    def _slots(self, want: Want) -> int:
-        """Requests at once: as asked for, else up to four by memory; never over the engine's."""
-        slots = want.slots
-        if slots is None:
-            room = self._budget * SLOTS_SHARE
-            context = max(1, want.memory_bytes(1) - want.memory_bytes(0))
-            slots = max(1, min(AUTOMATIC_SLOTS, int(room // context)))
-        return min(slots, want.claim.slots) if want.claim.slots else slots
 
     def _queue_length(self, newest: Waiter) -> int:
         """Requests that wait; those of a model on its way in take its future slots first."""
@@ -253,65 +224,80 @@ class Scheduler:
         self._run(self._start(instance))
 
     async def _start(self, instance: Instance) -> None:
-        want = instance.want
         try:
             worker = instance.worker = await self._spare.take()
-            worker.gone.add_done_callback(lambda _: self._worker_gone(instance))
-            instance.info = await worker.load(
-                want.name,
-                frames.Load(
-                    api_version=API_VERSION,
-                    plugin=want.plugin,
-                    claim=want.claim,
-                    options=want.options,
-                    files=want.files,
-                    slots=instance.slots,
-                ),
-            )
-        except (CorralError, OSError) as error:
+            info = await self._load_on(worker, instance)
+        except Exception as error:  # noqa: BLE001 - whatever it was, somebody waits to hear it
             await self._load_failed(instance, error)
-            return
-        instance.slots = min(instance.slots, instance.info.slots)
-        if instance.info.memory_bytes:
-            instance.memory_bytes = instance.info.memory_bytes
+        else:
+            self._ready(instance, worker, info)
+        self._spare.prepare()
+
+    async def _load_on(self, worker: WorkerProcess, instance: Instance) -> EngineInfo:
+        if self._closing:
+            raise _shutting_down()
+        want = instance.want
+        info = await worker.load(
+            want.name,
+            frames.Load(
+                api_version=API_VERSION,
+                plugin=want.plugin,
+                claim=want.claim,
+                options=want.options,
+                files=want.files,
+                slots=instance.slots,
+            ),
+        )
+        if worker.lost.done():  # it ended right after it said that it is ready
+            raise WorkerDiedError(want.name, None)
+        return info
+
+    def _ready(self, instance: Instance, worker: WorkerProcess, info: EngineInfo) -> None:
+        want = instance.want
+        worker.lost.add_done_callback(lambda _: self._worker_lost(instance))
+        worker.gone.add_done_callback(lambda _: self._worker_gone(instance, worker))
+        instance.info = info
+        instance.slots = max(1, min(instance.slots, info.slots))
+        instance.memory_bytes = info.memory_bytes or instance.memory_bytes
         instance.state = State.READY
-        self._retried_memory.discard(want.key)
         instance.owed = {
             waiter
             for waiter in self._waiting
             if waiter.want.key == want.key and waiter.want.is_served_by(want)
         }
+        self._retried_memory.discard(want.key)
         instance.touch()
         self._pump()
         self._rest(instance)
-        self._spare.prepare()
 
-    async def _load_failed(self, instance: Instance, error: CorralError | OSError) -> None:
+    async def _load_failed(self, instance: Instance, error: Exception) -> None:
+        want = instance.want
         if instance.worker is not None:
             await instance.worker.stop()
-        self._forget(instance)
-        if not isinstance(error, CorralError):
-            error = WorkerError(f"no worker could be started: {error}")
         if isinstance(error, WorkerDiedError):
-            self._deaths.record(instance.want)
-        if not self._make_memory(instance, error):
-            for waiter in list(self._waiting):
-                if waiter.want.key == instance.want.key:
-                    self._waiting.remove(waiter)
-                    _fail(waiter, error)
-        self._spare.prepare()
+            self._deaths.record(want, error.detail)
+        elif not isinstance(error, CorralError):
+            logger.error("%s cannot be loaded", want.name, exc_info=error)
+            error = WorkerError(f"no worker could be started: {error}")
+        again = await self._make_memory(want.key, error)
+        self._forget(instance)
+        for waiter in [] if again else list(self._waiting):
+            if waiter.want.key == want.key and waiter.want.is_served_by(want):
+                self._waiting.remove(waiter)
+                _fail(waiter, error)
         self._pump()
 
-    def _make_memory(self, failed: Instance, error: CorralError) -> bool:
-        """Out of memory: have all idle models go and try once more. False: it was tried."""
+    async def _make_memory(self, key: str, error: CorralError) -> bool:
+        """Out of memory: have all idle models go, so that it can be tried once more."""
         code = getattr(error, "remote_code", error.code)
-        key = failed.want.key
         idle = [instance for instance in self._instances.values() if instance.idle]
         if code != OutOfMemoryError.code or key in self._retried_memory or not idle:
             self._retried_memory.discard(key)
             return False
         self._retried_memory.add(key)
-        self._evict(idle, set(), set())
+        for instance in idle:
+            self._drain(instance)
+        await asyncio.gather(*(i.worker.stop() for i in idle if i.worker is not None))
         return True
 
     def _give_back(self, instance: Instance) -> None:
@@ -349,18 +335,22 @@ class Scheduler:
             self._stop(instance)
 
     def _stop(self, instance: Instance) -> None:
-        if instance.stopping is None and instance.worker is not None:
-            instance.stopping = self._run(instance.worker.stop())
+        if not instance.stopping and instance.worker is not None:
+            instance.stopping = True
+            self._run(instance.worker.stop())
 
-    def _worker_gone(self, instance: Instance) -> None:
+    def _worker_lost(self, instance: Instance) -> None:
+        """Its process is over or about to be: nobody gets it any more."""
+        instance.died = not instance.stopping and not self._closing
+        instance.stop_timer()
+        instance.state = State.DRAINING
+
+    def _worker_gone(self, instance: Instance, worker: WorkerProcess) -> None:
         """Its process is over and its memory free."""
-        if instance.state is State.READY or (
-            instance.state is State.DRAINING and instance.stopping is None
-        ):
-            self._deaths.record(instance.want)
-        if instance.state is not State.STARTING:  # then `_load_failed` sees to it
-            self._forget(instance)
-            self._pump()
+        if instance.died:
+            self._deaths.record(instance.want, worker.last_words)
+        self._forget(instance)
+        self._pump()
 
     def _forget(self, instance: Instance) -> None:
         instance.stop_timer()
@@ -401,12 +391,5 @@ def _fail(waiter: Waiter, error: CorralError) -> None:
         waiter.lease.set_exception(error)
 
 
-def _too_large(need_bytes: int, budget_bytes: int) -> OutOfMemoryError:
-    return OutOfMemoryError(
-        f"model requires more system memory ({_gib(need_bytes)}) than is available "
-        f"({_gib(budget_bytes)}): set CORRAL_MEMORY_BUDGET, or lower num_ctx"
-    )
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):.1f} GiB"
+def _shutting_down() -> ShuttingDownError:
+    return ShuttingDownError("the server is shutting down")

@@ -35,7 +35,7 @@ class SpareWorker:
         if self._starting is not None:
             await asyncio.shield(self._starting)
         worker, self._worker = self._worker, None
-        if worker is not None and not worker.gone.done():
+        if worker is not None and not worker.lost.done():
             return worker
         worker = WorkerProcess(self._setup)
         await worker.start()
@@ -53,7 +53,7 @@ class SpareWorker:
 
     def _begin(self) -> None:
         self._timer = None
-        if not self._closed and (self._worker is None or self._worker.gone.done()):
+        if not self._closed and (self._worker is None or self._worker.lost.done()):
             self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:

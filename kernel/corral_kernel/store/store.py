@@ -31,7 +31,7 @@ from corral_kernel.store.prune import (
 )
 
 _log = logging.getLogger(__name__)
-_MAX_OPENED = 64
+_MAX_OPENED = 1024
 
 
 def lend_nothing() -> Sequence[LentModel]:

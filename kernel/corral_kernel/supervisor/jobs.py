@@ -54,7 +54,7 @@ class JobStream:
         self.ended = False
         self._control = control
         self._limits = limits
-        self._events: deque[JobEvent] = deque()
+        self._events: deque[tuple[JobEvent, int]] = deque()  # each with what it counts as unread
         self._error: CorralError | None = None
         self._unread = 0
         self._paused = False
@@ -79,13 +79,11 @@ class JobStream:
             self.fail(self._error or RemoteJobError(event.code, event.message))
             return
         if isinstance(event, Text):
-            self._unread += 1 + len(event.logprobs)
-            if len(self._events) >= self._limits.merge_after:
-                event = self._merged(event)
-            if self._unread >= self._limits.pause_at and not self._paused:
-                self._pause()
-        self._events.append(event)
+            self._put_text(event)
+        else:
+            self._events.append((event, 0))
         if isinstance(event, Done):
+            self._error = None  # a cancel that came too late
             self._end()
         self._wake()
 
@@ -112,39 +110,34 @@ class JobStream:
                 await self._reader
             finally:
                 self._reader = None
-        event = self._events.popleft()
-        if isinstance(event, Text):
-            self._read(event)
+        event, cost = self._events.popleft()
+        if cost:
+            self._read(cost)
         return event
 
     def cancel(self, error: CorralError | None = None) -> None:
-        """Give the job up; its end is still awaited from the worker."""
-        if not self.ended:
+        """Give the job up; its end is still awaited from the worker. A second time: nothing."""
+        if not self.ended and self._error is None:
             self._error = error or CancelledJobError("request canceled")
             self._control.cancel(self.job_id)
 
     # ----------------------------------------------------------------------------- privately
 
-    def _merged(self, event: Text) -> Text:
-        last = self._events[-1]
-        if not isinstance(last, Text) or (last.content and event.thinking):
-            return event
-        self._events.pop()
-        return msgspec.structs.replace(
-            event,
-            content=last.content + event.content,
-            thinking=last.thinking + event.thinking,
-            logprobs=last.logprobs + event.logprobs,
-        )
+    def _put_text(self, event: Text) -> None:
+        cost = 1 + len(event.logprobs)
+        self._unread += cost
+        if len(self._events) >= self._limits.merge_after:
+            last, last_cost = self._events[-1]
+            if isinstance(last, Text) and not (last.content and event.thinking):
+                self._events.pop()
+                event, cost = _merged(last, event), last_cost + cost
+        self._events.append((event, cost))
+        if self._unread >= self._limits.pause_at and not self._paused:
+            self._pause()
 
-    def _read(self, event: Text) -> None:
-        if not self._events:
-            self._unread = 0
-        else:
-            self._unread -= min(self._unread, 1 + len(event.logprobs))
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
+    def _read(self, cost: int) -> None:
+        self._unread -= cost
+        self._stop_watch()
         if self._paused and not self.ended:
             if self._unread <= self._limits.pause_at // 2:
                 self._paused = False
@@ -158,15 +151,20 @@ class JobStream:
         self._watch()
 
     def _watch(self) -> None:
-        words = f"nothing of the answer was read for {self._limits.stall_s:g} s"
-        self._stall = asyncio.get_running_loop().call_later(
-            self._limits.stall_s, lambda: self.cancel(CancelledJobError(words))
-        )
+        stall_s = self._limits.stall_s
+        if stall_s < float("inf"):
+            error = CancelledJobError(f"nothing of the answer was read for {stall_s:g} s")
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(stall_s, self.cancel, error)
+
+    def _stop_watch(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _end(self) -> None:
         self.ended = True
-        if self._stall is not None:
-            self._stall.cancel()
+        self._stop_watch()
         for call in self._on_end:
             call()
         self._on_end.clear()
@@ -174,3 +172,12 @@ class JobStream:
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+def _merged(first: Text, second: Text) -> Text:
+    return msgspec.structs.replace(
+        second,
+        content=first.content + second.content,
+        thinking=first.thinking + second.thinking,
+        logprobs=first.logprobs + second.logprobs,
+    )

@@ -23,7 +23,17 @@ class OutputTail(asyncio.Protocol):
         self._tail = bytearray()
         self._second = 0
         self._logged = 0
+        self._transport: asyncio.BaseTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The pipe is open."""
+        self._transport = transport
+
+    def close(self) -> None:
+        """Read no more, even if something that the worker started still holds the other end."""
+        if self._transport is not None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Take what was printed."""

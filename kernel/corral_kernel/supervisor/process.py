@@ -8,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import cast
+from typing import BinaryIO, assert_never, cast
 
 import msgspec
 
@@ -28,13 +26,17 @@ from corral_kernel.errors import (
 )
 from corral_kernel.supervisor.jobs import JobLimits, JobStream
 from corral_kernel.supervisor.output_tail import OutputTail
+from corral_kernel.supervisor.watchdog import NEVER, Watchdog
+from corral_kernel.supervisor.writer import Writer
 from corral_kernel.worker.setup import Setup
 
 logger = logging.getLogger(__name__)
 
 BUFFER_BYTES = 1 << 20
-CHECKS = 4
-"""Looks at the clock in each timeout."""
+REAP_INTERVAL_S = 0.005
+LAST_WORDS_S = 0.2
+"""How long the output of a process that is over may take to arrive."""
+LONGEST_TIMEOUT_S = 86400.0
 
 
 class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
         debug: Have workers log more.
         load_timeout_s: Of loading without progress; infinite: none.
         step_timeout_s: While a job is open, of silence; infinite: none.
+        text_deadline_s: Of rendering, tokenizing and compiling one request.
         limits: Of readers of jobs.
     """
 
@@ -54,6 +57,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
     debug: bool = False
     load_timeout_s: float = 300.0
     step_timeout_s: float = 120.0
+    text_deadline_s: float = 20.0
     limits: JobLimits = JobLimits()
 
 
@@ -64,27 +68,26 @@ class WorkerProcess(asyncio.Protocol):
 
     Args:
         setup: What all workers share.
+
+    Attributes:
+        lost: Done as soon as it takes no more jobs: it was killed, or its channel is closed.
+        gone: Done when the process is over and its memory free.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
-        self.name = "a spare"
-        self.on_loading: Callable[[float], None] = lambda _share: None
+        self._name = "a spare"
         self._loaded: asyncio.Future[EngineInfo] | None = None
         self._assembler = frames.Assembler()
+        self._writer = Writer()
+        self._watchdog = Watchdog(self._silent)
         self._jobs: dict[int, JobStream] = {}
-        self._sending: set[asyncio.Task[None]] = set()
-        self._next_job = 0
-        self._next_stream = 0
-        self._deadline_s = float("inf")
-        self._heard_at = time.monotonic()
-        self._watch: asyncio.TimerHandle | None = None
+        self._last_job = 0
+        self._overdue: dict[int, asyncio.TimerHandle] = {}  # cancelled jobs, whose end is owed
         self._cause: CorralError | None = None
-        self._room = asyncio.Event()
-        self._room.set()
-        self._transport: asyncio.Transport
         self._process: subprocess.Popen[bytes]
         self._tail: OutputTail
         self._ending: asyncio.Task[None] | None = None
@@ -92,23 +95,49 @@ class WorkerProcess(asyncio.Protocol):
     # ------------------------------------------------------------------------- life and death
 
     async def start(self) -> None:
-        """Fork and exec; the worker imports on while this returns."""
+        """Fork and exec; the worker imports on while this returns.
+
+        Raises:
+            OSError: If there is no room for one more process.
+        """
         ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                output = self._spawn(theirs)
+            except BaseException:
+                ours.close()
+                raise
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        try:
+            loop = asyncio.get_running_loop()
+            self._tail = OutputTail(self.pid)
+            await loop.connect_read_pipe(lambda: self._tail, output)
+            await loop.create_connection(lambda: self, sock=ours)
+        except BaseException:
+            self._kill_all()
+            self._process.wait()
+            ours.close()
+            output.close()
+            raise
+
+    def _spawn(self, theirs: socket.socket) -> BinaryIO:
         read_end, write_end = os.pipe()
-        with theirs, open(write_end, "wb") as output:  # noqa: ASYNC230, PTH123 - a pipe's end: only closed here
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - forked by this thread, on purpose; our own program
-                [sys.executable, "-m", "corral_kernel.worker", self._argument(theirs)],
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                # Without -P a file of the working directory could stand in for any module.
+                [sys.executable, "-P", "-m", "corral_kernel.worker", self._argument(theirs)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=write_end,
+                stderr=write_end,
                 start_new_session=True,  # a terminal's Ctrl-C is for the server
             )
-        loop = asyncio.get_running_loop()
-        self._tail = OutputTail(self.pid)
-        await loop.connect_read_pipe(lambda: self._tail, open(read_end, "rb", buffering=0))  # noqa: ASYNC230, PTH123, SIM115 - the transport closes it
-        await loop.create_connection(lambda: self, sock=ours)
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        return open(read_end, "rb", buffering=0)  # noqa: PTH123 - a pipe; its transport closes it
 
     def _argument(self, theirs: socket.socket) -> str:
         setup = Setup(
@@ -117,6 +146,7 @@ class WorkerProcess(asyncio.Protocol):
             only=self._setup.only,
             disabled=self._setup.disabled,
             debug=self._setup.debug,
+            text_deadline_s=self._setup.text_deadline_s,
         )
         return msgspec.json.encode(setup).decode()
 
@@ -125,16 +155,31 @@ class WorkerProcess(asyncio.Protocol):
         """Process id."""
         return self._process.pid
 
+    @property
+    def last_words(self) -> str:
+        """The last line that it printed."""
+        return self._tail.last_line()
+
     def kill(self, cause: CorralError | None = None) -> None:
         """End it now; open jobs fail with `cause`, or as with any death."""
         self._cause = self._cause or cause
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+        self._lose()
+        if self._ending is None:
+            self._kill_all()
 
-    async def stop(self) -> None:
+    async def stop(self, cause: CorralError | None = None) -> None:
         """Kill it and wait until it is gone and its memory free."""
-        self.kill()
+        self.kill(cause)
         await asyncio.shield(self.gone)
+
+    def _kill_all(self) -> None:
+        """End the process and what it started. It is not reaped yet: its id is nobody else's."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _lose(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     # ---------------------------------------------------------------------------------- loading
 
@@ -146,98 +191,82 @@ class WorkerProcess(asyncio.Protocol):
             load: What to load; the timeouts are this server's.
 
         Raises:
-            LoadError: The engine's reason.
+            RemoteJobError: The engine's reason.
+            LoadTimeoutError: If it showed no progress.
             WorkerDiedError: If the process ended.
         """
-        self.name = name
+        self._name = name
+        if self.lost.done():
+            raise self._death()
         self._loaded = asyncio.get_running_loop().create_future()
-        step = min(self._setup.step_timeout_s, 86400.0)
-        self._owes_within(self._setup.load_timeout_s)
-        self._send(msgspec.structs.replace(load, step_timeout_s=step))
+        self._watchdog.owe(self._setup.load_timeout_s)
+        step_timeout_s = min(self._setup.step_timeout_s, LONGEST_TIMEOUT_S)
         try:
-            return await asyncio.shield(self._loaded)
+            self._writer.send(msgspec.structs.replace(load, step_timeout_s=step_timeout_s))
+            return await self._loaded
         finally:
-            self._owes_within(float("inf"))
+            self._watchdog.stop()
 
     # ------------------------------------------------------------------------------------- jobs
 
     def submit(self, job: frames.Generate | frames.Encode) -> JobStream:
-        """Run a job, under an id of this worker's own."""
-        self._next_job += 1
-        job = msgspec.structs.replace(job, job_id=self._next_job)
-        stream = JobStream(self._next_job, self, self._setup.limits)
-        if self.gone.done() or self._ending is not None:
+        """Run a job, under an id of this worker's own.
+
+        Raises:
+            InvalidRequestError: If it holds what no message can.
+        """
+        self._last_job = job_id = self._last_job + 1
+        stream = JobStream(job_id, self, self._setup.limits)
+        if self.lost.done():
             stream.fail(self._death())
             return stream
-        self._jobs[self._next_job] = stream
+        self._writer.send(msgspec.structs.replace(job, job_id=job_id), job_id)
+        self._jobs[job_id] = stream
         if len(self._jobs) == 1:
-            self._owes_within(self._setup.step_timeout_s)
-        self._send(job)
+            self._watchdog.owe(self._setup.step_timeout_s)
         return stream
 
     def cancel(self, job_id: int) -> None:
-        """End a job, after all of its request is written."""
-        self._after_sending(frames.Cancel(job_id=job_id))
+        """End a job, after all of its request is written; its end is owed like a step."""
+        self._writer.send_after(job_id, frames.Cancel(job_id=job_id))
+        timeout_s = self._setup.step_timeout_s
+        if job_id in self._jobs and job_id not in self._overdue and timeout_s < NEVER:
+            loop = asyncio.get_running_loop()
+            self._overdue[job_id] = loop.call_later(timeout_s, self._silent, timeout_s)
 
     def pause(self, job_id: int) -> None:
         """Stop feeding a job."""
-        self._after_sending(frames.Pause(job_id=job_id))
+        self._writer.send_after(job_id, frames.Pause(job_id=job_id))
 
     def resume(self, job_id: int) -> None:
         """Go on feeding it."""
-        self._after_sending(frames.Resume(job_id=job_id))
+        self._writer.send_after(job_id, frames.Resume(job_id=job_id))
 
-    # ---------------------------------------------------------------------------------- writing
-
-    def _send(self, message: frames.ToWorker) -> None:
-        self._next_stream += 1
-        pieces = frames.to_frames(frames.encode(message), self._next_stream)
-        first, second = next(pieces), next(pieces, None)
-        self._transport.write(first)
-        if second is not None:
-            task = asyncio.get_running_loop().create_task(self._send_rest(second, pieces))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-
-    async def _send_rest(self, piece: bytes, more: Iterator[bytes]) -> None:
-        """Write a long message as the worker reads it, so that short ones get in between."""
-        while piece and not self._transport.is_closing():
-            await self._room.wait()
-            self._transport.write(piece)
-            piece = next(more, b"")
-
-    def _after_sending(self, message: frames.ToWorker) -> None:
-        if self._transport.is_closing():
-            return
-        if not self._sending:
-            self._send(message)
-            return
-        waiting = asyncio.gather(*self._sending, return_exceptions=True)
-        waiting.add_done_callback(lambda _: self._after_sending(message))
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        self._room.clear()
-
-    def resume_writing(self) -> None:
-        """It has room again."""
-        self._room.set()
-
-    # ---------------------------------------------------------------------------------- reading
+    # ------------------------------------------------------------------------------ the channel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The channel is open."""
         # No isinstance: uvloop's transports are no subclasses of asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
+        self._writer.open(cast("asyncio.Transport", transport))
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._writer.pause()
+
+    def resume_writing(self) -> None:
+        """It has room again."""
+        self._writer.resume()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of frames."""
-        self._heard_at = time.monotonic()
+        """Bytes of frames; those of a worker that was given up are not looked at."""
+        if self.lost.done():
+            return
+        self._watchdog.heard()
         try:
             for message in self._assembler.feed(data):
                 self._take(frames.decode_from_worker(message))
         except (FrameError, msgspec.MsgspecError) as error:
-            self.kill(WorkerError(f"worker for {self.name!r} sent what is no frame: {error}"))
+            self.kill(WorkerError(f"worker for {self._name!r} sent what is no frame: {error}"))
 
     def _take(self, message: frames.FromWorker) -> None:
         match message:
@@ -245,7 +274,7 @@ class WorkerProcess(asyncio.Protocol):
                 for event in message.events:
                     self._dispatch(event)
             case frames.Loading():
-                self.on_loading(message.share)
+                logger.debug("%s: %d %% loaded", self._name, 100 * message.share)
             case frames.Loaded():
                 self._settle_load(message.info)
             case frames.LoadFailed():
@@ -254,6 +283,8 @@ class WorkerProcess(asyncio.Protocol):
                 if message.api_version != API_VERSION:
                     words = f"a worker of API {message.api_version}, this is {API_VERSION}"
                     self.kill(LoadError(words))
+            case _:
+                assert_never(message)
 
     def _dispatch(self, event: frames.JobEvent) -> None:
         stream = self._jobs.get(event.job_id)
@@ -261,8 +292,10 @@ class WorkerProcess(asyncio.Protocol):
             return
         if isinstance(event, frames.Done | frames.Failed):
             del self._jobs[event.job_id]
+            if overdue := self._overdue.pop(event.job_id, None):
+                overdue.cancel()
             if not self._jobs:
-                self._owes_within(float("inf"))
+                self._watchdog.stop()
         stream.put(event)
 
     def _settle_load(self, outcome: EngineInfo | CorralError) -> None:
@@ -273,59 +306,50 @@ class WorkerProcess(asyncio.Protocol):
         else:
             self._loaded.set_result(outcome)
 
-    # --------------------------------------------------------------------------------- watching
-
-    def _owes_within(self, timeout_s: float) -> None:
-        """From now on a frame is owed in each `timeout_s`; infinite: none is."""
-        self._deadline_s = timeout_s
-        self._heard_at = time.monotonic()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if timeout_s < float("inf"):
-            self._look()
-
-    def _look(self) -> None:
-        if time.monotonic() - self._heard_at > self._deadline_s:
-            self.kill(self._overdue())
-            return
-        loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(self._deadline_s / CHECKS, self._look)
-
-    def _overdue(self) -> CorralError:
-        if self._loaded is not None and not self._loaded.done():
-            return LoadTimeoutError(
-                f"timed out waiting for llama runner to start - {self.name} showed no progress "
-                f"for {self._deadline_s:g} s"
-            )
-        return WorkerHungError(
-            f"worker for {self.name!r} was silent for {self._deadline_s:g} s with requests open; "
+    def _silent(self, timeout_s: float) -> None:
+        """A frame was owed and did not come."""
+        cause: CorralError = WorkerHungError(
+            f"worker for {self._name!r} was silent for {timeout_s:g} s with requests open; "
             "it was killed"
         )
+        if self._loaded is not None and not self._loaded.done():
+            cause = LoadTimeoutError(
+                f"timed out waiting for llama-server to start - {self._name} showed no progress "
+                f"for {timeout_s:g} s"
+            )
+        logger.warning("%s", cause)
+        self.kill(cause)
 
     # --------------------------------------------------------------------------------- the end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is closed: the process is over, or as good as."""
         del exc
-        self._ending = asyncio.get_running_loop().create_task(self._end())
+        self._writer.close()
+        self._watchdog.stop()
+        for timer in self._overdue.values():
+            timer.cancel()
+        self._kill_all()  # it may hang on its way out
+        self._ending = asyncio.get_running_loop().create_task(self._end(known=self.lost.done()))
+        self._lose()
 
-    async def _end(self) -> None:
-        self._owes_within(float("inf"))
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)  # it may hang on its way out
-        await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+    async def _end(self, *, known: bool) -> None:
+        # The pool's threads, one of which could wait for it, may all be busy for long.
+        while self._process.poll() is None:  # noqa: ASYNC110 - a process sets no event
+            await asyncio.sleep(REAP_INTERVAL_S)
         with contextlib.suppress(TimeoutError):  # what it printed last tells why
-            await asyncio.wait_for(asyncio.shield(self._tail.closed), 0.2)
+            await asyncio.wait_for(asyncio.shield(self._tail.closed), LAST_WORDS_S)
+        self._tail.close()
         error = self._death()
+        if not known:
+            logger.warning("%s", error)
         self._settle_load(error)
-        for stream in list(self._jobs.values()):
+        self.gone.set_result(None)
+        for stream in self._jobs.values():
             stream.fail(error)
         self._jobs.clear()
-        if not self.gone.done():
-            self.gone.set_result(None)
 
     def _death(self) -> CorralError:
         if self._cause is not None:
             return self._cause
-        return WorkerDiedError(self.name, self._process.returncode, self._tail.last_line())
+        return WorkerDiedError(self._name, self._process.returncode, self.last_words)

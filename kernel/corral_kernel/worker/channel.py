@@ -24,6 +24,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._sock.set_inheritable(False)  # a child of ours must not keep it open after us
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self._stream = 0
 

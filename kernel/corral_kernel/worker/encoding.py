@@ -4,20 +4,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import Encodable, EncodeItem, Encoder, EngineInfo
-from corral_kernel.errors import InvalidRequestError, PromptTooLongError
+from corral_kernel.errors import EngineError, PromptTooLongError
 from corral_kernel.frames import Done, Encode, JobEvent, Vectors
+from corral_kernel.worker.prompting import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 NORM_FLOOR = 1e-12
-
-
-class NotFiniteError(InvalidRequestError):
-    """A model gave vectors that are no numbers."""
-
-    code = "not_finite"
 
 
 def tokenize(encoder: Encoder, spec: Encode) -> list[Encodable]:
@@ -27,7 +22,10 @@ def tokenize(encoder: Encoder, spec: Encode) -> list[Encodable]:
         PromptTooLongError: If one is too long and may not be cut.
     """
     limit = encoder.info.truncates_to or None
-    items = [encoder.tokenize(EncodeItem(text=text, limit=limit)) for text in spec.texts]
+    most = CHARACTERS_PER_TOKEN * limit if limit else None
+    if not spec.truncate and most and any(len(text) > most for text in spec.texts):
+        raise PromptTooLongError("the input length exceeds the context length")
+    items = [encoder.tokenize(EncodeItem(text=text[:most], limit=limit)) for text in spec.texts]
     if not spec.truncate and limit and any(item.full_length > limit for item in items):
         raise PromptTooLongError("the input length exceeds the context length")
     return items
@@ -66,14 +64,14 @@ class Encoding:
         """The vectors, and the end.
 
         Raises:
-            NotFiniteError: If a vector holds NaN or infinity.
+            EngineError: If a vector holds NaN or infinity.
         """
         import numpy as np
 
         tokens = sum(item.length for item in self._items)
         vectors = np.concatenate(self._rows) if self._rows else np.zeros((0, 0), np.float32)
         if not np.isfinite(vectors).all():
-            raise NotFiniteError("embedding contains NaN or Inf values")
+            raise EngineError("embedding contains NaN or Inf values")
         vectors = shaped(vectors, self._spec)
         data = vectors.astype("<f4").tobytes()
         return [

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from corral_kernel.contracts import Encoder, Engine, Rows, TokenEngine
-from corral_kernel.errors import CorralError
+from corral_kernel.errors import CancelledJobError, CorralError, EngineError
 from corral_kernel.frames import Failed, JobEvent, Step
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding
@@ -41,9 +41,9 @@ class Loop:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._open: set[int] = set()
-        self._cancelled: set[int] = set()
         self._paused: set[int] = set()
         self._waiting: deque[Running] = deque()
+        self._room_sought = False  # `admit` said no, and nobody was released since
         self._live: dict[int, Running] = {}
         self._encodings: deque[Encoding] = deque()
         self._events: list[JobEvent] = []
@@ -65,23 +65,14 @@ class Loop:
 
     def take(self, job: Running) -> None:
         """A completion is prepared."""
-        if job.id in self._cancelled:
-            self.fail(job.id, "cancelled", "cancelled")
-            return
-        job.paused = job.id in self._paused
-        self._events.append(job.accepted)
-        self._waiting.append(job)
+        if job.id in self._open:
+            self._events.append(job.accepted)
+            self._waiting.append(job)
 
     def take_encoding(self, encoding: Encoding) -> None:
         """Texts are tokenized."""
-        if encoding.id in self._cancelled:
-            self.fail(encoding.id, "cancelled", "cancelled")
-            return
-        self._encodings.append(encoding)
-
-    def fail(self, job_id: int, code: str, message: str) -> None:
-        """End a job that did not get into the loop, or that fails in it."""
-        self._close(job_id, Failed(job_id=job_id, code=code, message=message))
+        if encoding.id in self._open:
+            self._encodings.append(encoding)
 
     def close_with(self, events: Sequence[JobEvent]) -> None:
         """End a job that needs no engine: all its events, the end last."""
@@ -89,30 +80,28 @@ class Loop:
             self._events += events[:-1]
             self._close(events[-1].job_id, events[-1])
 
-    def cancel(self, job_id: int) -> None:
-        """End a job because nobody wants it; one still in preparation ends when it arrives."""
-        if job_id not in self._open:
+    def blame(self, job_id: int, error: Exception) -> None:
+        """End a job by what was raised on its behalf."""
+        if isinstance(error, CorralError):
+            self._fail(job_id, error.code, str(error))
             return
-        self._cancelled.add(job_id)
-        waits = [job for job in self._waiting if job.id == job_id]
-        encodes = [encoding for encoding in self._encodings if encoding.id == job_id]
-        if waits or encodes or job_id in self._live:
-            self.fail(job_id, "cancelled", "cancelled")
+        logger.error("job %d failed", job_id, exc_info=error)
+        self._fail(job_id, EngineError.code, f"{type(error).__name__}: {error}")
+
+    def cancel(self, job_id: int) -> None:
+        """End a job because nobody wants it, wherever it is; what still prepares it is ignored."""
+        self._fail(job_id, CancelledJobError.code, "cancelled")
 
     def pause(self, job_id: int) -> None:
         """Stop feeding a job."""
-        self._paused.add(job_id)
-        if job := self._live.get(job_id):
-            job.paused = True
+        if job_id in self._open:
+            self._paused.add(job_id)
 
     def resume(self, job_id: int) -> None:
         """Go on feeding it."""
         self._paused.discard(job_id)
         job = self._live.get(job_id)
-        if job is None:
-            return
-        job.paused = False
-        if job.held is not None:
+        if job is not None and job.held is not None:
             held, job.held = job.held, None
             self._feed(job, held)
 
@@ -124,16 +113,18 @@ class Loop:
             self._receive()
             self._admit()
             self._encode()
+            self._write()  # the end of a cancelled job does not wait for a step of the others
             if self._engine is not None and self._feeding():
                 for rows in self._engine.forward():
                     self._advance(rows)
-            self._write()
+                self._write()
 
     def _feeding(self) -> bool:
         return any(job.held is None for job in self._live.values())
 
     def _busy(self) -> bool:
-        return bool(self._encodings) or self._feeding() or (bool(self._waiting) and not self._live)
+        may_admit = bool(self._waiting) and not self._room_sought
+        return may_admit or bool(self._encodings) or self._feeding()
 
     def _receive(self) -> None:
         """Take what other threads posted; wait for it where there is nothing else to do."""
@@ -147,18 +138,21 @@ class Loop:
 
     def _admit(self) -> None:
         """First come, first admitted."""
-        while self._engine is not None and self._waiting:
+        while self._engine is not None and self._waiting and not self._room_sought:
             job = self._waiting[0]
             try:
                 admission = self._engine.admit(job.job())
             except Exception as error:  # noqa: BLE001 - whatever `admit` raises is this job's
-                self._blame(job.id, error)
+                self.blame(job.id, error)
                 continue
-            if admission is None:
-                return
-            self._waiting.popleft()
-            self._live[job.id] = job
-            job.admitted(admission.cached_tokens)
+            if admission is not None:
+                self._waiting.popleft()
+                self._live[job.id] = job
+                job.admitted(admission.cached_tokens)
+            elif self._live:
+                self._room_sought = True
+            else:
+                self.blame(job.id, EngineError("it found no room, with nothing else running"))
 
     def _encode(self) -> None:
         """One batch between two steps, so that nobody's tokens wait for a long list of texts."""
@@ -172,19 +166,19 @@ class Loop:
             else:
                 self._encodings.rotate(-1)
         except CorralError as error:
-            self._blame(encoding.id, error)
+            self.blame(encoding.id, error)
 
     def _advance(self, rows: Rows) -> None:
         job = self._live[rows.job_id]
         if rows.error is not None:
-            self.fail(job.id, "engine", rows.error)
+            self._fail(job.id, EngineError.code, rows.error)
             return
         if rows.logits is None:
             return
         try:
             chosen = job.choose(rows.logits)
         except Exception as error:  # noqa: BLE001 - samplers and constraints are anybody's
-            self._blame(job.id, error)
+            self.blame(job.id, error)
             return
         if not job.reason and job.is_full and not self._make_room(job, chosen):
             return
@@ -192,14 +186,18 @@ class Loop:
             self._events.append(text)
         if job.reason:
             self._close(job.id, job.done())
-        elif job.paused:
+        elif job.id in self._paused:
             job.held = chosen
         else:
             self._feed(job, chosen)
 
     def _feed(self, job: Running, chosen: list[int]) -> None:
         assert self._engine is not None
-        drafts = job.drafts() if self._can_draft else ()
+        try:
+            drafts = job.drafts() if self._can_draft else ()
+        except Exception as error:  # noqa: BLE001 - constraints are anybody's
+            self.blame(job.id, error)
+            return
         self._engine.extend(job.id, chosen, drafts)
 
     def _make_room(self, job: Running, chosen: list[int]) -> bool:
@@ -220,8 +218,7 @@ class Loop:
         job.forget(*span)
         if moved:
             return True
-        self._engine.release(job.id)
-        del self._live[job.id]
+        self._release(job.id)
         self._waiting.appendleft(job)
         if (text := job.text()) is not None:
             self._events.append(text)
@@ -229,23 +226,25 @@ class Loop:
 
     # ------------------------------------------------------------------------------- the ends
 
-    def _blame(self, job_id: int, error: Exception) -> None:
-        if isinstance(error, CorralError):
-            self.fail(job_id, error.code, str(error))
-            return
-        logger.error("job %d failed", job_id, exc_info=error)
-        self.fail(job_id, "engine", f"{type(error).__name__}: {error}")
+    def _fail(self, job_id: int, code: str, message: str) -> None:
+        self._close(job_id, Failed(job_id=job_id, code=code, message=message))
 
     def _close(self, job_id: int, end: JobEvent) -> None:
         if job_id not in self._open:
             return
-        if self._live.pop(job_id, None) is not None and self._engine is not None:
-            self._engine.release(job_id)
+        if job_id in self._live:
+            self._release(job_id)
         self._waiting = deque(job for job in self._waiting if job.id != job_id)
         self._encodings = deque(task for task in self._encodings if task.id != job_id)
-        for ids in (self._open, self._cancelled, self._paused):
-            ids.discard(job_id)
+        self._open.discard(job_id)
+        self._paused.discard(job_id)
         self._events.append(end)
+
+    def _release(self, job_id: int) -> None:
+        assert self._engine is not None
+        del self._live[job_id]
+        self._engine.release(job_id)
+        self._room_sought = False
 
     def _write(self) -> None:
         now = time.monotonic()

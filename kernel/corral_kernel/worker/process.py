@@ -15,21 +15,27 @@ import msgspec
 
 from corral_kernel import API_VERSION, frames, options
 from corral_kernel.contracts import Encoder, Engine, LoadRequest, TokenEngine
-from corral_kernel.errors import CorralError, UnsupportedError
+from corral_kernel.errors import (
+    CorralError,
+    LoadError,
+    OutOfMemoryError,
+    PluginError,
+    TemplateError,
+    UnsupportedError,
+)
 from corral_kernel.plugins import Plugins
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding, tokenize
 from corral_kernel.worker.loop import Loop
 from corral_kernel.worker.preparing import Preparer
 from corral_kernel.worker.setup import Setup
-from corral_kernel.worker.text_threads import TextThreads
+from corral_kernel.worker.text_threads import Task, TextThreads
 
 logger = logging.getLogger(__name__)
 
 # Each native call that returns beside a thread running Python waits one interval: at the default
 # 5 ms a decode beside a rendering template takes twice its time, at this 0.2 ms more.
 SWITCH_INTERVAL_S = 0.0002
-TEXT_DEADLINE_S = 20.0
 REPORT_INTERVAL_S = 0.1
 EXIT_LOAD_FAILED = 65
 EXIT_ENGINE_FAILED = 70
@@ -37,16 +43,23 @@ PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-    """One worker process: `run` returns only when loading failed."""
+    """One worker process: `run` returns when the model cannot be loaded or its engine failed.
 
-    def __init__(self, channel: Channel, plugins: Plugins) -> None:
+    Args:
+        channel: To the server.
+        plugins: Of this process.
+        text_deadline_s: What preparing one request may take.
+    """
+
+    def __init__(self, channel: Channel, plugins: Plugins, text_deadline_s: float) -> None:
         self._channel = channel
         self._plugins = plugins
         self._loads: queue.SimpleQueue[frames.Load] = queue.SimpleQueue()
         self._loop: Loop | None = None
         self._engine: Engine | None = None
         self._preparer: Preparer | None = None
-        self._text = TextThreads(TEXT_DEADLINE_S)
+        self._text_deadline_s = text_deadline_s
+        self._text = TextThreads(text_deadline_s)
 
     def run(self) -> int:
         """Say hello, load, and run jobs; gives an exit status."""
@@ -54,42 +67,41 @@ class Worker:
         self._channel.read_forever(self._take)
         load = self._loads.get()
         try:
-            engine = self._load(load)
+            self._loop = self._load(load)
         except Exception as error:
-            code = error.code if isinstance(error, CorralError) else "load_failed"
             logger.warning("loading failed", exc_info=error)
             message = str(error) or type(error).__name__
-            self._channel.send(frames.LoadFailed(code=code, message=message))
+            self._channel.send(frames.LoadFailed(code=_load_code(error), message=message))
             return EXIT_LOAD_FAILED
-        self._engine = engine
-        self._loop = Loop(engine, self._channel, load.step_timeout_s)
-        if isinstance(engine, TokenEngine):
-            draft = load.options.get("draft_num_predict") or 0
-            self._preparer = Preparer(engine, self._plugins, draft)
-        self._channel.send(frames.Loaded(info=engine.info))
+        assert self._engine is not None
+        self._channel.send(frames.Loaded(info=self._engine.info))
         try:
             self._loop.run()
         except Exception:
             logger.exception("the engine failed")
         return EXIT_ENGINE_FAILED
 
-    def _load(self, load: frames.Load) -> Engine:
+    def _load(self, load: frames.Load) -> Loop:
         if load.api_version != API_VERSION:
             raise UnsupportedError(
                 f"the server speaks worker API {load.api_version}, this worker {API_VERSION}"
             )
         os.environ.update(load.claim.environment)
-        _plugin, backend = self._plugins.backends[load.claim.backend]
-        return self._plugins.load(
-            load.plugin,
-            LoadRequest(
-                claim=load.claim,
-                options=options.build(backend.options, load.options),
-                files=load.files,
-                slots=load.slots,
-                report=self._reporter(),
-            ),
+        found = self._plugins.backends.get(load.claim.backend)
+        if found is None:
+            raise PluginError(f"backend {load.claim.backend!r} is not installed here any more")
+        request = LoadRequest(
+            claim=load.claim,
+            options=options.build(found[1].options, load.options),
+            files=load.files,
+            slots=load.slots,
+            report=self._reporter(),
         )
+        self._engine = engine = self._plugins.load(load.plugin, request)
+        if isinstance(engine, TokenEngine):
+            draft = load.options.get("draft_num_predict") or 0
+            self._preparer = Preparer(engine, self._plugins, draft)
+        return Loop(engine, self._channel, load.step_timeout_s)
 
     def _reporter(self) -> Callable[[float], bool]:
         """A backend may report as often as it likes; a few a second are sent."""
@@ -121,7 +133,7 @@ class Worker:
                 self._submit(loop, message.job_id, lambda: self._tokenize(loop, message))
             case frames.Cancel():
                 loop.post(lambda: loop.cancel(message.job_id))
-                self._text.interrupt(message.job_id)
+                self._text.drop(message.job_id)
             case frames.Pause():
                 loop.post(lambda: loop.pause(message.job_id))
             case frames.Resume():
@@ -129,41 +141,41 @@ class Worker:
             case _:
                 assert_never(message)
 
-    def _submit(self, loop: Loop, job_id: int, work: Callable[[], None]) -> None:
-        def guarded() -> None:
-            try:
-                work()
-            except CorralError as error:
-                code, message = error.code, str(error)
-                loop.post(lambda: loop.fail(job_id, code, message))
-            except Exception as error:
-                logger.exception("job %d cannot be prepared", job_id)
-                text = f"{type(error).__name__}: {error}"
-                loop.post(lambda: loop.fail(job_id, "engine", text))
+    def _submit(self, loop: Loop, job_id: int, work: Callable[[], Callable[[], None]]) -> None:
+        def post(action: Callable[[], None]) -> Callable[[], None]:
+            return lambda: loop.post(action)
+
+        def failed(error: Exception) -> None:
+            loop.post(lambda: loop.blame(job_id, error))
 
         def late() -> None:
-            words = f"preparing the request took over {TEXT_DEADLINE_S:g} s, or it was cancelled"
-            loop.post(lambda: loop.fail(job_id, "template", words))
+            words = f"preparing the request took over {self._text_deadline_s:g} s"
+            loop.post(lambda: loop.blame(job_id, TemplateError(words)))
 
-        self._text.submit(job_id, guarded, late)
+        self._text.submit(Task(job_id, lambda: post(work()), failed, late))
 
     # --------------------------------------------------------------------- on a text thread
 
-    def _prepare(self, loop: Loop, spec: frames.Generate) -> None:
+    def _prepare(self, loop: Loop, spec: frames.Generate) -> Callable[[], None]:
         if self._preparer is None:
             raise UnsupportedError("this model makes vectors, it does not complete text")
         if spec.render_only:
             events = self._preparer.render(spec)
-            loop.post(lambda: loop.close_with(events))
-            return
+            return lambda: loop.close_with(events)
         job = self._preparer.prepare(spec)
-        loop.post(lambda: loop.take(job))
+        return lambda: loop.take(job)
 
-    def _tokenize(self, loop: Loop, spec: frames.Encode) -> None:
+    def _tokenize(self, loop: Loop, spec: frames.Encode) -> Callable[[], None]:
         if not isinstance(self._engine, Encoder):
             raise UnsupportedError("this model completes text, it does not make embeddings")
         encoding = Encoding(spec, tokenize(self._engine, spec))
-        loop.post(lambda: loop.take_encoding(encoding))
+        return lambda: loop.take_encoding(encoding)
+
+
+def _load_code(error: Exception) -> str:
+    if isinstance(error, CorralError):
+        return error.code
+    return OutOfMemoryError.code if isinstance(error, MemoryError) else LoadError.code
 
 
 def main(argument: str) -> int:
@@ -178,7 +190,7 @@ def main(argument: str) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     channel = Channel(socket.socket(fileno=setup.descriptor))
     plugins = Plugins(setup.only, setup.disabled)
-    status = Worker(channel, plugins).run()
+    status = Worker(channel, plugins, setup.text_deadline_s).run()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # the reader thread is deep in a read: an orderly exit would wait for it

@@ -22,10 +22,8 @@ from corral_kernel.errors import (
 )
 from corral_kernel.frames import PromptSpec
 
-TOO_LONG = (
-    "the prompt is longer than the context length currently available to the model; shorten the "
-    "prompt, adjust the context length in settings, or use a model with a longer context length"
-)
+CHARACTERS_PER_TOKEN = 128
+"""No tokenizer's tokens are longer on the average: text beyond so many is not worth tokenizing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +62,35 @@ class PromptBuilder:
         """
         context_tokens = self._engine.info.context_tokens
         built = self._whole(spec, now, drop=0)
-        if spec.drop_messages and built.prompt.length > context_tokens and len(spec.messages) > 1:
-            built = self._drop(spec, now, context_tokens)
-        if spec.cut_middle and built.prompt.length > context_tokens - 1:
+        if spec.drop_messages and not self._fits(built) and len(spec.messages) > 1:
+            built = self._drop(spec, now)
+        if spec.cut_middle and built is not None and built.prompt.length > context_tokens - 1:
             built = self._cut(built, num_keep, shift=shift)
-        if built.prompt.length > context_tokens:
-            raise PromptTooLongError(TOO_LONG)
+        if built is None or not self._fits(built):
+            raise PromptTooLongError(f"the prompt is over {context_tokens} tokens")
         if built.prompt.length == 0:
             raise UnsupportedError(
                 "the prompt comes to no tokens at all, and the model adds none of its own"
             )
         return built
 
-    def _whole(self, spec: PromptSpec, now: float, drop: int) -> Built:
+    def _fits(self, built: Built | None) -> bool:
+        return built is not None and built.prompt.length <= self._engine.info.context_tokens
+
+    def _whole(self, spec: PromptSpec, now: float, drop: int) -> Built | None:
+        """Render and tokenize; None: so long that it cannot fit, and is not tokenized."""
         parts = self._render(spec, now, drop)
         if spec.context_ids:
             before = decode(self._engine.tokenizer, spec.context_ids)
             parts = [TextPart(before), *parts]
         dropped = len(spec.messages) - len(without(spec.messages, drop))
-        return Built(self._engine.prepare(_merged(parts)), parts, dropped)
+        merged = _merged(parts)
+        limit = CHARACTERS_PER_TOKEN * self._engine.info.context_tokens
+        if sum(len(part.text) for part in merged if isinstance(part, TextPart)) > limit:
+            if not spec.cut_middle:
+                return None
+            merged = [_ends(part, limit) for part in merged]
+        return Built(self._engine.prepare(merged), parts, dropped)
 
     def _render(self, spec: PromptSpec, now: float, drop: int) -> Sequence[Part]:
         if spec.text is not None:
@@ -101,19 +109,19 @@ class PromptBuilder:
             ),
         )
 
-    def _drop(self, spec: PromptSpec, now: float, context_tokens: int) -> Built:
+    def _drop(self, spec: PromptSpec, now: float) -> Built | None:
         """Leave out the fewest old messages; the last one stays even if it is too long."""
         most = len(spec.messages) - 1
-        tried: dict[int, Built] = {}
+        tried: dict[int, Built | None] = {}
 
         def fits(drop: int) -> bool:
             tried[drop] = self._whole_from(spec, now, drop, most)
-            return tried[drop].prompt.length <= context_tokens
+            return self._fits(tried[drop])
 
         drop = first_true(fits, 1, most)
-        return tried.get(drop) or self._whole_from(spec, now, drop, most)
+        return tried[drop] if drop in tried else self._whole_from(spec, now, drop, most)
 
-    def _whole_from(self, spec: PromptSpec, now: float, drop: int, most: int) -> Built:
+    def _whole_from(self, spec: PromptSpec, now: float, drop: int, most: int) -> Built | None:
         """Leave out so many messages, or one more where the template refuses what is left.
 
         Some templates want the first turn to be the user's.
@@ -128,7 +136,7 @@ class PromptBuilder:
     def _cut(self, built: Built, num_keep: int, *, shift: bool) -> Built:
         """Keep the first few tokens and the tail that leaves half of the rest free."""
         if not shift:
-            raise PromptTooLongError(TOO_LONG)
+            raise PromptTooLongError("the prompt is too long, and the context may not shift")
         segments = built.prompt.segments
         if not all(isinstance(segment, TokenSegment) for segment in segments):
             return built  # media stay whole
@@ -182,6 +190,13 @@ def decode(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
 
 def _literal(tokenizer: Tokenizer, token_id: int | None) -> str:
     return "" if token_id is None else tokenizer.pieces[token_id].decode("utf-8", "replace")
+
+
+def _ends(part: Part, limit: int) -> Part:
+    """Beginning and end of a text that is to be cut in the middle anyway."""
+    if not isinstance(part, TextPart) or len(part.text) <= 2 * limit:
+        return part
+    return TextPart(part.text[:limit] + part.text[-limit:], part.special)
 
 
 def _merged(parts: Sequence[Part]) -> list[Part]:

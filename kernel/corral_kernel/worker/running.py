@@ -51,7 +51,6 @@ class Running:
         self.id = spec.job_id
         self.spec = spec
         self.accepted = accepted
-        self.paused = False
         self.held: list[int] | None = None  # chosen while paused, still to be fed
         self.reason = ""
         self._prompt = prompt

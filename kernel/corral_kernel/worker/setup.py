@@ -12,6 +12,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         only: Plugins to load; None: all.
         disabled: Plugins to leave out.
         debug: Log more.
+        text_deadline_s: What rendering, tokenizing and compiling may take for one request.
     """
 
     descriptor: int
@@ -19,3 +20,4 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] | None = None
     disabled: tuple[str, ...] = ()
     debug: bool = False
+    text_deadline_s: float = 20.0

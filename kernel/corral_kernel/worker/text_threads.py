@@ -5,14 +5,24 @@ instruction: a hostile template fails its own request and nothing else.
 """
 
 import ctypes
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 THREADS = 2
-_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+GRACE_S = 1.0
+"""A task that nobody wants any more may go on for so long: to interrupt one costs more than most
+tasks do, and an import that was cut short cannot be taken up again."""
+
+_set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_exception.argtypes = [ctypes.c_ulong, ctypes.py_object]
+_clear_exception = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
+    ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
+)
+_NEVER = float("inf")
 
 
 class InterruptedTaskError(BaseException):
@@ -20,27 +30,31 @@ class InterruptedTaskError(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class Task:
+    """Something to be done on a text thread.
+
+    Attributes:
+        job_id: Whose it is.
+        work: May be interrupted anywhere; takes no lock that others need. What it returns is
+            called as soon as that can no longer happen.
+        failed: Called in its place with what `work` raised.
+        late: Called in its place when `work` was interrupted.
+    """
+
     job_id: int
-    work: Callable[[], None]
-    interrupted: Callable[[], None]
+    work: Callable[[], Callable[[], None]]
+    failed: Callable[[Exception], None]
+    late: Callable[[], None]
 
 
 class _Slot:
-    """One thread and what it runs now."""
+    """What one thread runs now. The lock of `TextThreads` guards it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.job_id: int | None = None
-        self.deadline = float("inf")
-        self.fired = False
         self.thread_id = 0
-
-    def fire(self) -> None:
-        """Interrupt the running task; the lock is held."""
-        if not self.fired:
-            self.fired = True
-            _raise_in_thread(ctypes.c_ulong(self.thread_id), ctypes.py_object(InterruptedTaskError))
+        self.task: Task | None = None
+        self.began = 0.0
+        self.deadline = _NEVER
 
 
 class TextThreads:
@@ -52,68 +66,80 @@ class TextThreads:
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
-        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._task_came = threading.Condition(self._lock)
+        self._deadline_moved = threading.Condition(self._lock)
+        self._tasks: deque[Task] = deque()
         self._slots = [_Slot() for _ in range(THREADS)]
-        self._busy = threading.Condition()
         for slot in self._slots:
             threading.Thread(target=self._serve, args=(slot,), name="text", daemon=True).start()
         threading.Thread(target=self._watch, name="text-deadline", daemon=True).start()
 
-    def submit(self, job_id: int, work: Callable[[], None], late: Callable[[], None]) -> None:
-        """Run `work` soon; if it is interrupted, call `late` in its place. Neither may raise."""
-        self._tasks.put(_Task(job_id, work, late))
+    def submit(self, task: Task) -> None:
+        """Have a task done soon."""
+        with self._lock:
+            self._tasks.append(task)
+            self._task_came.notify()
 
-    def interrupt(self, job_id: int) -> None:
-        """End the task of a job, if one runs just now."""
-        for slot in self._slots:
-            with slot.lock:
-                if slot.job_id == job_id:
-                    slot.fire()
+    def drop(self, job_id: int) -> None:
+        """Nobody waits for a job's task any more: do not begin it, or end it soon."""
+        with self._lock:
+            self._tasks = deque(task for task in self._tasks if task.job_id != job_id)
+            for slot in self._slots:
+                if slot.task is not None and slot.task.job_id == job_id:
+                    slot.deadline = min(slot.deadline, slot.began + GRACE_S)
+                    self._deadline_moved.notify()
+
+    # ------------------------------------------------------------------------ on its threads
 
     def _serve(self, slot: _Slot) -> None:
         slot.thread_id = threading.get_ident()
         while True:
-            task = self._tasks.get()
-            ended = False
-            try:
-                self._begin(slot, task)
-                task.work()
-                ended = True
-            except InterruptedTaskError:
-                pass
-            self._settle(slot)
-            if not ended:
-                task.interrupted()
+            self._run_one(slot)()
 
-    def _begin(self, slot: _Slot, task: _Task) -> None:
-        with slot.lock:
-            slot.job_id, slot.fired = task.job_id, False
-            slot.deadline = time.monotonic() + self._deadline_s
-        with self._busy:
-            self._busy.notify()
+    def _run_one(self, slot: _Slot) -> Callable[[], None]:
+        """Do the next task, and give what is to be called after it.
 
-    @staticmethod
-    def _settle(slot: _Slot) -> None:
-        """Leave the task behind; an exception that is still under way is met here."""
-        while True:
+        At most one exception comes from outside: between `_open` and the end of `_close`.
+        """
+        task: Task | None = None
+        try:
             try:
-                with slot.lock:
-                    slot.job_id, slot.deadline = None, float("inf")
-                    under_way, slot.fired = slot.fired, False
-                until = time.monotonic() + 0.05
-                while under_way and time.monotonic() < until:
-                    time.sleep(0.001)
-            except InterruptedTaskError:
-                continue
-            return
+                return self._open(slot).work()
+            finally:
+                task = self._close(slot)
+        except InterruptedTaskError:
+            task = self._close(slot) or task  # it may have come in the midst of that
+            assert task is not None
+            return task.late
+        except Exception as error:  # noqa: BLE001 - whatever `work` raises is its job's
+            assert task is not None
+            return partial(task.failed, error)
+
+    def _open(self, slot: _Slot) -> Task:
+        with self._lock:
+            self._task_came.wait_for(lambda: bool(self._tasks))
+            slot.task = task = self._tasks.popleft()
+            slot.began = time.monotonic()
+            slot.deadline = slot.began + self._deadline_s
+            self._deadline_moved.notify()
+            return task
+
+    def _close(self, slot: _Slot) -> Task | None:
+        """From here on nothing interrupts; what is still under way is taken back."""
+        with self._lock:
+            slot.deadline = _NEVER
+            _clear_exception(slot.thread_id, None)
+            task, slot.task = slot.task, None
+            return task
 
     def _watch(self) -> None:
-        while True:
-            nearest = min(slot.deadline for slot in self._slots)
-            with self._busy:
-                self._busy.wait(None if nearest == float("inf") else nearest - time.monotonic())
-            for slot in self._slots:
-                with slot.lock:
-                    if slot.job_id is not None and slot.deadline <= time.monotonic():
-                        slot.fire()
-                        slot.deadline = float("inf")
+        with self._lock:
+            while True:
+                nearest = min(slot.deadline for slot in self._slots)
+                timeout_s = None if nearest == _NEVER else max(0.0, nearest - time.monotonic())
+                self._deadline_moved.wait(timeout_s)
+                for slot in self._slots:
+                    if slot.deadline <= time.monotonic():
+                        slot.deadline = _NEVER
+                        _set_exception(slot.thread_id, InterruptedTaskError)

@@ -183,7 +183,7 @@ def test_a_rendering_can_be_interrupted_from_outside() -> None:
         except (Interrupt, TemplateError) as error:
             raised.append(error)
 
-    JinjaRenderer().describe(source)
+    JinjaRenderer().render("{{ 1 }}", CONVERSATION)  # imports Jinja
     thread = threading.Thread(target=run)
     thread.start()
     running.wait()

@@ -170,17 +170,10 @@ def test_a_template_that_refuses_for_other_reasons_still_does() -> None:
         render(strict, SYSTEM, *USER, *USER)
 
 
-def test_a_description_has_every_name_that_is_read() -> None:
-    source = "{% for M in messages %}{{ M['Tool_Calls'] }}{{ M.content }}{% endfor %}{{ Tools }}"
-    described = JinjaRenderer().describe(source)
-    assert described.variables == ("content", "m", "messages", "tool_calls", "tools")
-    assert described.capabilities == ()
-
-
 @pytest.mark.parametrize("source", ["{% if %}", "x" * 70_000, "{{ a.b }}" * 6000, "{{" * 9000])
-def test_a_description_of_what_does_not_parse_is_an_error(source: str) -> None:
+def test_what_does_not_parse_is_an_error(source: str) -> None:
     with pytest.raises(TemplateError):
-        JinjaRenderer().describe(source)
+        JinjaRenderer().render(source, Conversation(messages=()))
 
 
 def test_threads_render_side_by_side() -> None:

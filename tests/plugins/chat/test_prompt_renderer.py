@@ -37,9 +37,3 @@ def test_go_templates_are_refused_by_name() -> None:
     renderer = PromptRenderer()
     with pytest.raises(TemplateError, match="Go template"):
         renderer.render("{{ .System }} {{ .Prompt }}", Conversation(messages=()))
-    with pytest.raises(TemplateError, match="Go template"):
-        renderer.describe("[INST] {{ .Prompt }}")
-
-
-def test_the_plain_template_is_described() -> None:
-    assert PromptRenderer().describe("{{ .Prompt }}").variables == ("prompt", "response")

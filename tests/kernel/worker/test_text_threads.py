@@ -1,0 +1,146 @@
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from corral_kernel.worker import text_threads
+from corral_kernel.worker.text_threads import InterruptedTaskError, Task, TextThreads
+
+LIMIT_S = 20.0
+
+
+class Outcomes:
+    """Tasks that report how they ended."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self.threads = TextThreads(deadline_s)
+        self._ends: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._count = itertools.count()
+
+    def submit(self, work: Callable[[], Any]) -> int:
+        job_id = next(self._count)
+
+        def run() -> Callable[[], None]:
+            result = work()
+            return lambda: self._ends.put((job_id, result))
+
+        self.threads.submit(
+            Task(
+                job_id,
+                run,
+                failed=lambda error: self._ends.put((job_id, error)),
+                late=lambda: self._ends.put((job_id, "late")),
+            )
+        )
+        return job_id
+
+    def next(self) -> tuple[int, Any]:
+        return self._ends.get(timeout=LIMIT_S)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def test_a_result_is_delivered() -> None:
+    outcomes = Outcomes(10)
+    assert (outcomes.submit(lambda: 42), 42) == outcomes.next()
+
+
+def test_what_a_task_raises_is_its_own_end() -> None:
+    outcomes = Outcomes(10)
+    outcomes.submit(lambda: 1 // 0)
+    assert isinstance(outcomes.next()[1], ZeroDivisionError)
+    assert (outcomes.submit(lambda: "on"), "on") == outcomes.next()
+
+
+def test_a_task_over_its_deadline_is_interrupted_and_the_others_go_on() -> None:
+    outcomes = Outcomes(0.05)
+    hostile = [outcomes.submit(spin) for _ in range(text_threads.THREADS)]
+    ends = dict(outcomes.next() for _ in hostile)
+    assert ends == dict.fromkeys(hostile, "late")
+    harmless = [outcomes.submit(lambda: "done") for _ in range(10)]
+    assert dict(outcomes.next() for _ in harmless) == dict.fromkeys(harmless, "done")
+
+
+def test_one_hostile_task_delays_no_other() -> None:
+    outcomes = Outcomes(0.5)
+    outcomes.submit(spin)
+    for _ in range(20):
+        assert (outcomes.submit(lambda: "done"), "done") == outcomes.next()
+
+
+def test_a_task_that_swallows_the_interruption_delivers_what_it_gives() -> None:
+    def stubborn() -> str:
+        try:
+            spin()
+        except InterruptedTaskError:
+            return "all the same"
+        raise AssertionError
+
+    outcomes = Outcomes(0.02)
+    assert (outcomes.submit(stubborn), "all the same") == outcomes.next()
+    assert (outcomes.submit(lambda: "next"), "next") == outcomes.next()
+
+
+def test_a_dropped_task_that_waits_is_not_begun() -> None:
+    outcomes, gate, begun = Outcomes(10), threading.Event(), []
+    for _ in range(text_threads.THREADS):
+        outcomes.submit(gate.wait)
+    dropped = outcomes.submit(lambda: begun.append("dropped"))
+    last = outcomes.submit(lambda: "last")
+    outcomes.threads.drop(dropped)
+    gate.set()
+    assert {outcomes.next()[0] for _ in range(3)} == {0, 1, last}
+    assert begun == []
+
+
+def test_a_dropped_task_that_runs_is_interrupted_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_threads, "GRACE_S", 0.02)
+    outcomes, begun = Outcomes(60), threading.Event()
+    job_id = outcomes.submit(lambda: (begun.set(), spin()))
+    assert begun.wait(LIMIT_S)
+    outcomes.threads.drop(job_id)
+    assert outcomes.next() == (job_id, "late")
+
+
+def test_dropping_an_ended_task_harms_nobody() -> None:
+    outcomes = Outcomes(10)
+    job_id = outcomes.submit(lambda: 1)
+    outcomes.next()
+    outcomes.threads.drop(job_id)
+    assert (outcomes.submit(lambda: 2), 2) == outcomes.next()
+
+
+def test_an_interruption_never_reaches_another_task_or_kills_a_thread() -> None:
+    deadline_s = 0.0005
+    outcomes = Outcomes(deadline_s)
+
+    def work(length_s: float) -> Callable[[], str]:
+        def run() -> str:
+            until = time.perf_counter() + length_s
+            while time.perf_counter() < until:
+                pass
+            return "done"
+
+        return run
+
+    # Around the deadline, so that interruptions come at every place of a task's end; and between
+    # them tasks so short that only one meant for another could hit them.
+    lengths = [deadline_s * (0.85 + 0.3 * (n % 30) / 30) for n in range(1500)]
+    for length in lengths:
+        outcomes.submit(work(length))
+        outcomes.submit(lambda: "short")
+    ends = [outcomes.next() for _ in range(2 * len(lengths))]
+    assert sorted(job_id for job_id, _ in ends) == list(range(2 * len(lengths)))
+    results = dict(ends)
+    assert {results[n] for n in range(0, len(results), 2)} == {"done", "late"}
+    shorts = [results[n] for n in range(1, len(results), 2)]
+    assert shorts.count("short") > 0.99 * len(shorts)  # a busy machine may be late itself
+    for _ in range(4):
+        assert (outcomes.submit(lambda: "alive"), "alive") == outcomes.next()
