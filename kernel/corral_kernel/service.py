@@ -3,21 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeVar
-
-import msgspec
+from typing import Literal, TypeVar
 
 from corral_kernel.calls import Call, CompletionCall, EncodeCall, RunningModel
 from corral_kernel.completion import Completion, Encoding, begin, gather_vectors
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
 from corral_kernel.errors import (
-    InvalidFormatError,
     MissingCapabilityError,
     UnsupportedError,
     WorkerDiedError,
     WorkerHungError,
 )
+from corral_kernel.formats import check_format
 from corral_kernel.frames import Encode, Generate
 from corral_kernel.models import Model
 from corral_kernel.names import ModelName
@@ -32,7 +30,6 @@ T = TypeVar("T")
 NS = 1_000_000_000
 REPEAT_LIMIT = 32
 Need = Literal["completion", "embedding"]
-SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
 class Corral:
@@ -212,7 +209,7 @@ class Corral:
 
     def _generate(self, call: CompletionCall, plan: Plan) -> Generate:
         chat = call.messages is not None
-        constraint, spec = self._format(call.format)
+        constraint = check_format(call.format, self.plugins) if call.format else ""
         shift = call.model.family != "deepseek2" if call.shift is None else call.shift
         return Generate(
             job_id=0,
@@ -220,7 +217,7 @@ class Corral:
             options=plan.options,
             adapters=plan.adapters,
             constraint=constraint,
-            format=spec,
+            format=call.format or b"",
             shift=shift,
             logprobs=call.logprobs,
             repeat_limit=0 if chat else REPEAT_LIMIT,
@@ -228,31 +225,6 @@ class Corral:
             want_ids=not chat and not call.raw,
             now=time.time(),
         )
-
-    def _format(self, given: bytes | None) -> tuple[str, bytes]:
-        """Name of the constraint type of a request's `format`, checked; and the spec."""
-        if given is None:
-            return "", b""
-        spec: Any = msgspec.json.decode(given)
-        if spec == "json":
-            name = "json"
-        elif isinstance(spec, dict):
-            kind = spec.get("type")
-            own = isinstance(kind, str) and kind not in SCHEMA_TYPES
-            name = kind if own and kind in self.plugins.constraints else "schema"
-        else:
-            words = given.decode("utf-8", "replace")
-            raise InvalidFormatError(
-                f'invalid format: {words}; expected "json" or a valid JSON Schema object'
-            )
-        found = self.plugins.constraints.get(name)
-        if found is None:
-            raise UnsupportedError(
-                f"format {name!r} needs a plugin that is not installed: "
-                "pip install 'corral[llamacpp]'"
-            )
-        found[1].check(spec)
-        return name, given
 
 
 def _seconds(duration_ns: int) -> float:

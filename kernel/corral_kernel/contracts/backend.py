@@ -114,8 +114,9 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
         options: Its own struct of load options, with effective values.
         files: The model's files, `path` set.
         slots: Jobs that run at once at most.
-        report: Tell that loading goes on: a share in [0, 1]. To be called at least once in each
-            load timeout. Returns False when the load was given up: stop and raise.
+        report: Tell that loading goes on: a share in [0, 1]. To be called in the thread of
+            `corral_load`, at least once in each load timeout. False means to stop and raise; a
+            server that gives a load up may also just end the process.
     """
 
     claim: Claim

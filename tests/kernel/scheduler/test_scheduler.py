@@ -30,7 +30,7 @@ async def use(scheduler: Scheduler, want: Want, keep_alive_ns: int | None = None
 
 
 def names(scheduler: Scheduler) -> list[str]:
-    return sorted(instance.want.name for instance in scheduler.running())
+    return sorted(instance.want.model.name.model for instance in scheduler.running())
 
 
 async def waiting(scheduler: Scheduler, *wants: Want) -> list[asyncio.Task[Lease]]:
@@ -320,7 +320,11 @@ async def test_another_backend_for_the_same_weights_is_another_load(
     claim = tools.claim()
     other = Want(
         **{f: getattr(want, f) for f in want.__struct_fields__}
-        | {"claim": type(claim)(**{**{f: getattr(claim, f) for f in claim.__struct_fields__}, "backend": "x"})}
+        | {
+            "claim": type(claim)(
+                **{**{f: getattr(claim, f) for f in claim.__struct_fields__}, "backend": "x"}
+            )
+        }
     )
     assert not other.is_served_by(want)
 
@@ -416,7 +420,10 @@ async def test_two_models_that_alternate_are_served_in_batches(
     scheduler = start_scheduler(max_loaded=1)
     loads = []
     begin = scheduler._begin
-    scheduler._begin = lambda waiter, slots: (loads.append(waiter.want.name), begin(waiter, slots))
+    scheduler._begin = lambda waiter, slots: (
+        loads.append(waiter.want.model.name.model),
+        begin(waiter, slots),
+    )
 
     async def request(n: int) -> None:
         lease = await scheduler.acquire(tools.want("ab"[n % 2], slots=2), None)

@@ -1,0 +1,51 @@
+"""Loading and unloading many times leaves nothing behind."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+CYCLES = 200
+AT_ONCE = 4
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_two_hundred_loads_leave_no_memory_descriptor_thread_or_process(
+    start_kernel: Callable[..., Any], tools: Any
+) -> None:
+    kernel = await start_kernel(MAX_LOADED_MODELS=str(AT_ONCE))
+    process = psutil.Process()
+
+    async def rounds(name: str, count: int) -> None:
+        for n in range(count):
+            kernel.create(name)  # made anew each time
+            text = f"{name} {n}"
+            assert await kernel.ask(name, text, keep_alive_ns=0) == text
+
+    async def cycles(count: int) -> tuple[int, int, int]:
+        each = count // AT_ONCE
+        await asyncio.gather(*(rounds(f"m{n}", each) for n in range(AT_ONCE)))
+        await tools.until(lambda: not kernel.scheduler._instances)
+        gc.collect()
+        return descriptors(), threading.active_count(), process.memory_info().rss
+
+    spare = 1
+    before = await cycles(40)
+    after = await cycles(CYCLES - 40)
+    await tools.until(lambda: len(process.children()) <= spare)
+    assert all(child.status() != psutil.STATUS_ZOMBIE for child in process.children())
+    # A spare worker, which may or may not be there just now, has a channel and an output.
+    assert after[0] <= before[0] + 2 * spare
+    assert after[1] <= before[1]
+    assert after[2] - before[2] < 4 << 20
+    assert not kernel.scheduler._tasks
