@@ -24,7 +24,7 @@ Values = dict[str, float]
 UNLOAD_S: Final = 10.0
 _ROOT: Final = Path(__file__).parent.parent
 _CACHED_SEQUENCES: Final = 24
-_MIB: Final = 2**20
+_MB: Final = 1_000_000
 _MS: Final = 1000
 
 
@@ -185,8 +185,8 @@ def start(slots: int) -> Values:
 def memory(server: Server) -> Values:
     """Resident memory of the main process, and of those below it."""
     return {
-        "server_mib": server.process.memory_info().rss / _MIB,
-        "workers_mib": sum(worker.memory_info().rss for worker in server.workers()) / _MIB,
+        "server_mb": server.process.memory_info().rss / _MB,
+        "workers_mb": sum(worker.memory_info().rss for worker in server.workers()) / _MB,
     }
 
 

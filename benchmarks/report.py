@@ -101,13 +101,13 @@ _BARRED: Final = (
     Comparison("structured over free text, time a token", "structured", "share", at_most=0.8),
     Comparison("cold request beyond the library, s", "cold", "beyond_s", at_most=0.3),
     Comparison("serve to first answer, s", "start", "first_answer_s", at_most=1.0),
-    Comparison("server process resident, MiB", "memory", "server_mib", at_most=120.0),
+    Comparison("server process resident, MB", "memory", "server_mb", at_most=120.0),
 )
 
 
 def comparisons(counts: Sequence[int], peers: Iterable[str]) -> list[Comparison]:
     """Give the lines of the table, those with a bar first."""
-    lines = [*_BARRED, Comparison("workers resident, MiB", "memory", "workers_mib")]
+    lines = [*_BARRED, Comparison("workers resident, MB", "memory", "workers_mb")]
     for count in counts:
         title = f"{count} streams, server's processor time a token, ms"
         lines.append(Comparison(title, f"streams-{count}", "server_cpu_ms_per_token"))

@@ -202,7 +202,7 @@ def test_one_round_against_our_own_server_is_recorded(tmp_path: Path) -> None:
         "start",
         "memory",
     }
-    assert "server process resident, MiB" in printed
+    assert "server process resident, MB" in printed
     assert record["libraries"]["llama-cpp-python"]
 
 

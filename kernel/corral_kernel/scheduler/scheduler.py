@@ -198,16 +198,16 @@ class Scheduler:
         return count < self._max_loaded and taken + need_bytes <= self._budget
 
     def _queue_length(self, newest: Waiter) -> int:
-        """Requests that wait; those of a model on its way in take its future slots first."""
-        free = {
-            key: instance.slots
-            for key, instance in self._instances.items()
-            if instance.state is State.STARTING
-        }
+        """Requests that wait; those for models that come next take the slots of these first."""
+        coming: dict[str, int] = {}
         length = 0
         for waiter in self._waiting:
-            if free.get(waiter.want.key, 0) > 0:
-                free[waiter.want.key] -= 1
+            instance = self._instances.get(waiter.want.key)
+            is_coming = instance is None or instance.state is not State.READY
+            if is_coming and len(coming) < self._max_loaded:
+                coming.setdefault(waiter.want.key, slots_for(waiter.want, self._budget))
+            if is_coming and coming.get(waiter.want.key, 0) > 0:
+                coming[waiter.want.key] -= 1
                 if waiter is newest:
                     return 0
             else:

@@ -72,12 +72,15 @@ async def test_a_death_after_the_first_piece_is_the_answer(
     kernel = await start_kernel()
     kernel.create("m", echo_die_at=5, echo_die_prompt="a")
     completion = await kernel.begin("m", "a" * 50)
-    got = ""
-    with pytest.raises(WorkerDiedError):
+    got: list[Text] = []
+
+    async def read() -> None:
         async for event in completion:
-            assert isinstance(event, Text)
-            got += event.content
-    assert got == "a" * 4
+            got.append(event)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(WorkerDiedError):
+        await read()
+    assert "".join(event.content for event in got) == "a" * 4
     assert begun == ["m"]
     assert await kernel.ask("m", "b") == "b"
 

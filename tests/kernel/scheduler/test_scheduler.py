@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from corral_kernel.durations import FOREVER
@@ -78,33 +79,42 @@ async def test_with_eight_slots_and_a_queue_of_one_a_ninth_waits_and_a_tenth_is_
     await again
 
 
-async def test_slots_of_a_model_that_loads_are_no_queue(start_scheduler: Start, tools: Any) -> None:
-    scheduler = start_scheduler(max_queue=1)
+@pytest.mark.parametrize("first", ["nothing", "an idle model", "a busy model", "itself"])
+async def test_slots_of_a_model_that_comes_are_no_queue(
+    start_scheduler: Start, tools: Any, first: str
+) -> None:
+    scheduler = start_scheduler(max_queue=1, max_loaded=1)
+    lease = None
+    if first != "nothing":
+        name = "one" if first == "itself" else "other"
+        lease = await scheduler.acquire(tools.want(name), 0 if first == "itself" else None)
+        if first != "a busy model":
+            lease.release()
     tasks = await waiting(scheduler, *[tools.want(slots=2)] * 3)
     with pytest.raises(QueueFullError):
         await scheduler.acquire(tools.want(slots=2), None)
+    with pytest.raises(QueueFullError):
+        await scheduler.acquire(tools.want("third", slots=2), None)
+    if lease is not None:
+        lease.release()
     for lease in await asyncio.gather(*tasks[:2]):
         lease.release()
-    await tasks[2]
+    (await tasks[2]).release()
 
 
 @pytest.mark.parametrize(
-    ("asked", "claimed", "per_token", "got"),
-    [(8, 0, 0, 8), (8, 3, 0, 3), (None, 0, 0, 4), (None, 2, 0, 2), (None, 0, 50_000, 1)],
+    ("case", "got"),
+    [((8, 0, 0), 8), ((8, 3, 0), 3), ((None, 0, 0), 4), ((None, 2, 0), 2), ((None, 0, 50_000), 1)],
     ids=["as asked", "the claim's", "automatic", "automatic, the claim's", "by memory"],
 )
 async def test_slots_are_chosen_by_request_claim_and_memory(
-    start_scheduler: Start,
-    tools: Any,
-    asked: int | None,
-    claimed: int,
-    per_token: int,
-    got: int,
+    start_scheduler: Start, tools: Any, case: tuple[int | None, int, int], got: int
 ) -> None:
+    asked, claimed, per_token = case
     scheduler = start_scheduler()
     want = tools.want(slots=asked)
     claim = tools.claim(slots=claimed, per_token_bytes=per_token)
-    want = Want(**{f: getattr(want, f) for f in want.__struct_fields__} | {"claim": claim})
+    want = msgspec.structs.replace(want, claim=claim)
     instance = await use(scheduler, want)
     assert instance.slots == got
     assert instance.info.slots == got
@@ -122,28 +132,23 @@ async def test_an_idle_model_expires(start_scheduler: Start, tools: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("default", "first", "second", "last"),
+    ("default", "requests", "last"),
     [
-        (300 * S, None, None, 300 * S),
-        (300 * S, 60 * S, None, 60 * S),
-        (300 * S, -1, None, FOREVER),
-        (300 * S, 60 * S, -5 * S, FOREVER),
-        (300 * S, -1, 10 * S, 10 * S),
-        (FOREVER, None, None, FOREVER),
+        (300 * S, (None, None), 300 * S),
+        (300 * S, (60 * S, None), 60 * S),
+        (300 * S, (-1, None), FOREVER),
+        (300 * S, (60 * S, -5 * S), FOREVER),
+        (300 * S, (-1, 10 * S), 10 * S),
+        (FOREVER, (None, None), FOREVER),
     ],
     ids=["default", "kept", "forever is kept", "negative", "finite again", "default forever"],
 )
 async def test_keep_alive_changes_only_with_requests_that_carry_it(
-    start_scheduler: Start,
-    tools: Any,
-    default: int,
-    first: int | None,
-    second: int | None,
-    last: int,
+    start_scheduler: Start, tools: Any, default: int, requests: tuple[int | None, ...], last: int
 ) -> None:
     scheduler = start_scheduler(keep_alive_ns=default)
-    await use(scheduler, tools.want(), first)
-    instance = await use(scheduler, tools.want(), second)
+    for keep_alive_ns in requests:
+        instance = await use(scheduler, tools.want(), keep_alive_ns)
     assert instance.keep_alive_ns == last
     assert (instance.expires_at is None) == (last == FOREVER)
     assert (instance.timer is None) == (last == FOREVER)
@@ -277,7 +282,7 @@ BASE = {"num_ctx": 4096, "automatic": ()}
     ],
 )
 def test_a_model_is_loaded_anew_only_when_load_options_change(
-    tools: Any, loaded: dict[str, Any], asked: dict[str, Any], same: bool
+    tools: Any, loaded: dict[str, Any], asked: dict[str, Any], *, same: bool
 ) -> None:
     assert tools.want(**asked).is_served_by(tools.want(**loaded)) is same
 
@@ -313,20 +318,11 @@ async def test_two_names_of_the_same_weights_share_a_worker(
     await tools.until(lambda: not scheduler.running())
 
 
-async def test_another_backend_for_the_same_weights_is_another_load(
-    start_scheduler: Start, tools: Any
-) -> None:
+def test_another_backend_for_the_same_weights_is_another_load(tools: Any) -> None:
     want = tools.want()
-    claim = tools.claim()
-    other = Want(
-        **{f: getattr(want, f) for f in want.__struct_fields__}
-        | {
-            "claim": type(claim)(
-                **{**{f: getattr(claim, f) for f in claim.__struct_fields__}, "backend": "x"}
-            )
-        }
-    )
-    assert not other.is_served_by(want)
+    other = msgspec.structs.replace(want.claim, backend="other")
+    assert not msgspec.structs.replace(want, claim=other).is_served_by(want)
+    assert not msgspec.structs.replace(want, plugin="other").is_served_by(want)
 
 
 # ------------------------------------------------------------------------------------ eviction

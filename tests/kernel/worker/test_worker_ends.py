@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from corral_kernel import frames
@@ -18,7 +19,7 @@ Start = Callable[..., Any]
 
 
 def changed(load: frames.Load, **fields: Any) -> frames.Load:
-    return frames.Load(**{f: getattr(load, f) for f in load.__struct_fields__} | fields)
+    return msgspec.structs.replace(load, **fields)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from corral_kernel import frames
@@ -22,10 +23,7 @@ HOSTILE = frames.PromptSpec(
 @pytest.fixture
 def job(tools: Any) -> Callable[..., frames.Generate]:
     def job(job_id: int, text: str = "hello", **fields: Any) -> frames.Generate:
-        made = tools.generate(text, **fields)
-        return frames.Generate(
-            **{f: getattr(made, f) for f in made.__struct_fields__} | {"job_id": job_id}
-        )
+        return msgspec.structs.replace(tools.generate(text, **fields), job_id=job_id)
 
     return job
 
@@ -228,9 +226,7 @@ def test_vectors_of_a_model_that_makes_none_are_refused(raw_worker: Start, tools
 
 
 def beating(load: frames.Load) -> frames.Load:
-    return frames.Load(
-        **{f: getattr(load, f) for f in load.__struct_fields__} | {"step_timeout_s": 0.4}
-    )
+    return msgspec.structs.replace(load, step_timeout_s=0.4)
 
 
 def test_a_worker_beats_while_all_its_jobs_are_paused(

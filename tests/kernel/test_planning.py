@@ -1,0 +1,169 @@
+"""What a request comes to: which backend, which load options, which worker."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral_kernel.environment import Settings
+from corral_kernel.errors import InvalidModelError, InvalidOptionError, NoBackendError
+from corral_kernel.models import ADAPTER_TYPE, WEIGHTS_TYPE, Model, ModelConfig, ModelFile
+from corral_kernel.names import ModelName
+from corral_kernel.planning import Plan, Planner
+from corral_kernel.plugins import Plugins
+
+Make = Callable[..., Planner]
+
+
+def model(name: str = "m", weights: str = "1", **fields: Any) -> Model:
+    files = (file(WEIGHTS_TYPE, weights), *map(file, fields.pop("adapters", ())))
+    return Model(
+        name=ModelName.parse(name),
+        digest="0" * 64,
+        size_bytes=1,
+        modified_ns=0,
+        config=ModelConfig(),
+        files=files,
+        **fields,
+    )
+
+
+def file(media_type: str, digit: str = "9") -> ModelFile:
+    return ModelFile(
+        media_type=media_type, digest="sha256:" + digit * 64, size_bytes=5, path=Path("/m")
+    )
+
+
+@pytest.fixture
+def planner() -> Make:
+    def make(**settings: str) -> Planner:
+        environ = {f"CORRAL_{name}": value for name, value in settings.items()}
+        return Planner(Plugins(only=("echo",)), Settings.from_environ(environ))
+
+    return make
+
+
+def effective(plan: Plan, name: str) -> Any:
+    return plan.want.options[name]
+
+
+@pytest.mark.parametrize(
+    ("setting", "parameter", "given", "context", "automatic"),
+    [
+        ("", None, None, 4096, True),
+        ("2048", None, None, 2048, True),
+        ("2048", 1024, None, 1024, False),
+        ("2048", 1024, 512, 512, False),
+        ("", None, 1, 4, False),
+        ("", None, 100_000, 8192, False),
+        ("", None, 0, 4096, True),
+        ("", 1024, 0, 4096, True),
+        ("99999999", None, None, 8192, True),
+    ],
+    ids=[
+        "default",
+        "setting",
+        "the model's",
+        "the request's",
+        "raised",
+        "clamped to the trained one",
+        "zero is automatic",
+        "zero over the model's",
+        "setting clamped",
+    ],
+)
+def test_the_context_is_chosen_in_the_contract_s_order(  # noqa: PLR0913, PLR0917 - a row of a table
+    planner: Make,
+    setting: str,
+    parameter: int | None,
+    given: int | None,
+    context: int,
+    automatic: bool,  # noqa: FBT001 - likewise
+) -> None:
+    settings = {"CONTEXT_LENGTH": setting} if setting else {}
+    parameters = {} if parameter is None else {"num_ctx": parameter}
+    options = {} if given is None else {"num_ctx": given}
+    plan = planner(**settings).plan(model(parameters=parameters), options)
+    assert effective(plan, "num_ctx") == context
+    assert ("num_ctx" in plan.want.automatic) is automatic
+
+
+@pytest.mark.parametrize(("context", "batch"), [(4096, 512), (4097, 1024), (8192, 1024)])
+def test_the_batch_grows_with_the_context(planner: Make, context: int, batch: int) -> None:
+    plan = planner().plan(model(), {"num_ctx": context})
+    assert effective(plan, "num_batch") == batch
+    assert "num_batch" in plan.want.automatic
+    plan = planner().plan(model(), {"num_ctx": context, "num_batch": 77})
+    assert effective(plan, "num_batch") == 77
+    assert "num_batch" not in plan.want.automatic
+
+
+def test_the_request_s_options_replace_the_model_s_one_by_one(planner: Make) -> None:
+    parameters = {"temperature": 0.5, "stop": ["a", "b"], "top_k": 3, "num_thread": 2}
+    plan = planner().plan(model(parameters=parameters), {"stop": ["c"], "top_k": None})
+    assert plan.options.temperature == 0.5
+    assert plan.options.stop == ("c",)
+    assert plan.options.top_k == 3
+    assert effective(plan, "num_thread") == 2
+
+
+def test_names_of_the_same_weights_come_to_the_same_worker(planner: Make) -> None:
+    plans = [
+        planner().plan(model("a", parameters={"temperature": 1}), {"seed": 1}),
+        planner().plan(model("b", system="other", adapters=(ADAPTER_TYPE,)), {"top_k": 1}),
+    ]
+    assert plans[0].want.key == plans[1].want.key == "sha256:" + "1" * 64
+    assert plans[0].want.is_served_by(plans[1].want)
+    assert len(plans[1].adapters) == 1
+    assert [file.role for file in plans[1].want.files] == ["weights"]
+    assert planner().plan(model(weights="2"), {}).want.key != plans[0].want.key
+
+
+def test_slots_are_the_setting_s(planner: Make) -> None:
+    assert planner().plan(model(), {}).want.slots is None
+    assert planner(NUM_PARALLEL="7").plan(model(), {}).want.slots == 7
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error", "words"),
+    [
+        ("ghost", NoBackendError, "backend 'ghost' is not installed; installed: echo"),
+        (5, InvalidOptionError, 'option "backend" must be of type string'),
+    ],
+    ids=["unknown", "no text"],
+)
+def test_a_backend_that_is_not_there_is_named(
+    planner: Make, chosen: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error) as caught:
+        planner().plan(model(), {"backend": chosen})
+    assert str(caught.value) == words
+
+
+def test_the_chosen_backend_wins_over_the_highest_bid() -> None:
+    planner = Planner(Plugins(only=("echo",)), Settings.from_environ({}))
+    assert planner.plan(model(), {"backend": "echo"}).want.claim.backend == "echo"
+    assert planner.plan(model(parameters={"backend": "echo"}), {}).want.claim.backend == "echo"
+
+
+def test_without_a_backend_it_is_said_so() -> None:
+    planner = Planner(Plugins(only=()), Settings.from_environ({}))
+    assert planner.capabilities(model()) == ()
+    with pytest.raises(NoBackendError, match="no installed backend runs m:latest"):
+        planner.plan(model(), {})
+
+
+def test_a_damaged_model_is_not_planned(planner: Make) -> None:
+    with pytest.raises(InvalidModelError, match="cut short"):
+        planner().plan(model(problem="the file is cut short"), {})
+
+
+def test_unknown_options_are_logged(planner: Make, caplog: pytest.LogCaptureFixture) -> None:
+    planner().plan(model(), {"mirostat": 2})
+    assert "backend echo has no options 'mirostat': ignored" in caplog.text
+
+
+def test_an_option_out_of_its_range_is_refused(planner: Make) -> None:
+    with pytest.raises(InvalidOptionError, match="out of range"):
+        planner().plan(model(), {"num_thread": -1})
