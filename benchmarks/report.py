@@ -188,9 +188,13 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.theirs is None else f"{row.number:.3f}",
         f"({row.lowest:.3g} to {row.highest:.3g})",
         bar,
-        {True: "met", False: "NOT MET", None: ""}[row.met],
+        {True: "met", False: "NOT MET", None: ""}[row.met] + _doubt(row),
         f"{row.quiet} of {row.samples}",
     )
+
+
+def _doubt(row: Row) -> str:
+    return "?" if row.met is not None and not row.quiet else ""
 
 
 def troubles(samples: Sequence[Sample]) -> list[str]:

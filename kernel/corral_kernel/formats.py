@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from corral_kernel.errors import CorralError, InvalidFormatError, PluginError, UnsupportedError
+from corral_kernel.errors import CorralError, InvalidFormatError, PluginError
 from corral_kernel.plugins import Plugins
 
 FORMAT_BYTES = 1 << 20
@@ -22,8 +22,8 @@ def check_format(given: bytes, plugins: Plugins) -> str:
         plugins: Whose types serve.
 
     Raises:
-        InvalidFormatError: If it is none of these, too long, or refused by its type.
-        UnsupportedError: If no installed plugin gives the type.
+        InvalidFormatError: If it is none of these, too long, refused by its type, or of a type
+            that no installed plugin gives.
         PluginError: If the type fails while it looks.
     """
     if len(given) > FORMAT_BYTES:
@@ -33,7 +33,7 @@ def check_format(given: bytes, plugins: Plugins) -> str:
     found = plugins.constraints.get(name)
     if found is None:
         have = ", ".join(sorted(plugins.constraints)) or "none"
-        raise UnsupportedError(
+        raise InvalidFormatError(
             f"no installed plugin gives the format {name!r}; there are: {have} "
             "(json and schema come with pip install 'corral[llamacpp]')"
         )

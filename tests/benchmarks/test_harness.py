@@ -143,6 +143,14 @@ def test_pairs_with_noise_are_left_out_where_there_are_enough_others() -> None:
     assert "1 of 6" in report.troubles(samples)[0]
 
 
+def test_a_verdict_without_a_quiet_sample_is_marked_as_doubtful() -> None:
+    samples = [*_speeds("corral", (100.0, LOUD)), *_speeds("peer", (80.0, QUIET))]
+
+    printed = report.table(report.rows(samples, [SPEED]))
+
+    assert ">= 1  met?" in printed
+
+
 def test_lines_without_samples_are_left_out_and_failures_are_told() -> None:
     failed = Sample("streams-1", "corral", 0, QUIET, {}, "refused")
 

@@ -77,7 +77,7 @@ def test_a_client_that_leaves_the_queue_frees_its_place(
 
 def test_clients_that_come_and_go_leave_every_slot_free(served: Any, tools: Any) -> None:
     served.create("crowd", echo_step_ms=2)
-    for n in range(30):
+    for n in range(20):
         connection = served.connect("crowd", tools.varied(500), stream=bool(n % 2))
         if n % 3 == 0:
             connection.recv(1)

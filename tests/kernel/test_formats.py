@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from corral_kernel.errors import InvalidFormatError, PluginError, UnsupportedError
+from corral_kernel.errors import InvalidFormatError, PluginError
 from corral_kernel.formats import FORMAT_BYTES, check_format
 from corral_kernel.plugins import Plugins
 
@@ -34,12 +34,12 @@ def test_what_is_no_format_is_refused_in_the_apis_words(plugins: Plugins, given:
 
 
 def test_a_type_that_nobody_gives_is_named(plugins: Plugins) -> None:
-    with pytest.raises(UnsupportedError, match="'regex'; there are: json, schema"):
+    with pytest.raises(InvalidFormatError, match="'regex'; there are: json, schema"):
         check_format(b'{"type": "regex", "pattern": "a+"}', plugins)
 
 
 def test_without_its_plugin_a_format_says_what_to_install() -> None:
-    with pytest.raises(UnsupportedError, match=r"pip install 'corral\[llamacpp\]'"):
+    with pytest.raises(InvalidFormatError, match=r"pip install 'corral\[llamacpp\]'"):
         check_format(b'"json"', Plugins(only=["echo"]))
 
 

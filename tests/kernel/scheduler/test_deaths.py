@@ -108,6 +108,23 @@ async def test_a_job_that_hangs_is_tried_on_a_second_worker_and_then_fails(
     assert begun == ["m", "m"]
 
 
+async def test_a_real_engine_is_replaced_as_echo_is_and_answers_the_same(
+    start_kernel: Start, tools: Any, begun: list[str]
+) -> None:
+    kernel = await start_kernel(PLUGINS="llamacpp,chat")
+    kernel.create("tiny", backend="llamacpp", num_thread=1, temperature=0)
+    prompt = "<|im_start|>user\ncount to five<|im_end|>\n<|im_start|>assistant\n"
+    answer = await kernel.ask("tiny", prompt)
+    assert answer == "one two three four five."
+    asking = [asyncio.create_task(kernel.ask("tiny", prompt)) for _ in range(6)]
+    await tools.until(lambda: any(i.leases == 4 for i in kernel.scheduler.running()))
+    os.kill(kernel.pid(), signal.SIGKILL)
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(r == answer or isinstance(r, WorkerDiedError) for r in results)
+    assert await kernel.ask("tiny", prompt) == answer
+    assert begun == ["tiny", "tiny"]
+
+
 async def test_a_model_whose_workers_keep_dying_rests_a_while(
     start_scheduler: Start, tools: Any, begun: list[str]
 ) -> None:
