@@ -112,7 +112,7 @@ async def test_drafts_keep_to_a_format(kernel: Any) -> None:
         (b'"xml"', 'invalid format: "xml"'),
         (b"7", "invalid format: 7"),
         (b'{"type": "object", "not": {}}', "not"),
-        (b'{"type": "potato"}', "format at #/type"),
+        (b'{"type": "potato"}', "gives the format 'potato'"),
     ],
     ids=["a word", "a number", "a keyword that is not enforced", "a type that nobody has"],
 )

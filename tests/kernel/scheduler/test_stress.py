@@ -18,7 +18,7 @@ from corral_kernel.scheduler.deaths import Deaths
 
 Start = Callable[..., Any]
 NAMES = ("a", "b", "c")
-SECONDS = 4.0
+SECONDS = 2.5
 
 
 class Chaos:

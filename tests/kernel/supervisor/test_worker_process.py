@@ -112,7 +112,7 @@ async def test_a_load_without_progress_times_out(start_worker: Start) -> None:
 
 async def test_a_slow_load_with_progress_does_not_time_out(start_worker: Start, tools: Any) -> None:
     setup = WorkerSetup(only=ONLY, load_timeout_s=1.0)
-    worker = await start_worker(setup=setup, echo_load_ms=2500)
+    worker = await start_worker(setup=setup, echo_load_ms=1800)
     assert await tools.text_of(worker.submit(tools.generate("a"))) == "a"
 
 
@@ -133,7 +133,7 @@ async def test_a_stopped_process_is_killed_when_it_owes_a_frame_and_not_before(
 ) -> None:
     worker = await start_worker(setup=WorkerSetup(only=ONLY, step_timeout_s=0.3))
     os.kill(worker.pid, signal.SIGSTOP)
-    done, _ = await asyncio.wait([worker.gone], timeout=1.0)
+    done, _ = await asyncio.wait([worker.gone], timeout=0.6)
     assert not done, "nothing was owed"
     os.kill(worker.pid, signal.SIGCONT)
     assert await tools.text_of(worker.submit(tools.generate("a"))) == "a"
@@ -145,12 +145,12 @@ async def test_a_stopped_process_is_killed_when_it_owes_a_frame_and_not_before(
 async def test_a_worker_that_waits_is_not_taken_for_one_that_hangs(
     start_worker: Start, tools: Any, state: str
 ) -> None:
-    setup = WorkerSetup(only=ONLY, step_timeout_s=0.4, text_deadline_s=1.5)
+    setup = WorkerSetup(only=ONLY, step_timeout_s=0.4, text_deadline_s=1.0)
     worker = await start_worker(setup=setup, echo_step_ms=1)
     if state == "paused":
         stream = worker.submit(tools.generate("a" * 100))
         worker.pause(stream.job_id)
-        done, _ = await asyncio.wait([worker.lost], timeout=1.5)
+        done, _ = await asyncio.wait([worker.lost], timeout=1.0)
         assert not done
         worker.resume(stream.job_id)
         assert await tools.text_of(stream) == "a" * 100
@@ -171,7 +171,7 @@ async def test_a_server_that_was_held_up_itself_blames_no_worker(
     setup = WorkerSetup(only=ONLY, step_timeout_s=0.3)
     worker = await start_worker(setup=setup, echo_step_ms=2)
     stream = worker.submit(tools.generate("a" * 300))
-    for _ in range(3):
+    for _ in range(2):
         await anext(stream)
         time.sleep(0.5)  # noqa: ASYNC251 - the event loop is what is held up
     assert (await tools.text_of(stream)).endswith("a")
