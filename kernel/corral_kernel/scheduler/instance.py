@@ -55,6 +55,12 @@ class Instance:
         self.died = False
 
     @property
+    def usable(self) -> bool:
+        """Whether a lease on it can be given: it is ready, and its worker there."""
+        lost = self.worker is None or self.worker.lost.done()
+        return self.state is State.READY and not lost
+
+    @property
     def idle(self) -> bool:
         """Whether it is ready and nobody uses it."""
         return self.state is State.READY and not self.leases

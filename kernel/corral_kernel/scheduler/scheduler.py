@@ -129,7 +129,7 @@ class Scheduler:
                 self._waiting.remove(waiter)
             elif instance is None:
                 self._load(waiter, wanted, blocked, room)
-            elif instance.state is not State.READY:
+            elif not instance.usable:
                 continue
             elif waiter.want.is_served_by(instance.want):
                 in_turn = instance not in blocked or waiter in instance.owed

@@ -5,6 +5,8 @@ instruction: a hostile template fails its own request and nothing else.
 """
 
 import ctypes
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +18,11 @@ THREADS = 2
 GRACE_S = 1.0
 """A task that nobody wants any more may go on for so long: to interrupt one costs more than most
 tasks do, and an import that was cut short cannot be taken up again."""
+
+STUCK_S = 10.0
+"""A task that does not meet its exception for so long is deep in native code: nothing but the end of
+the process helps. What has not begun to be answered is then run on another worker."""
+EXIT_TEXT_STUCK = 72
 
 _set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_exception.argtypes = [ctypes.c_ulong, ctypes.py_object]
@@ -55,6 +62,7 @@ class _Slot:
         self.task: Task | None = None
         self.began = 0.0
         self.deadline = _NEVER
+        self.fired = False
 
 
 class TextThreads:
@@ -120,6 +128,7 @@ class TextThreads:
         with self._lock:
             self._task_came.wait_for(lambda: bool(self._tasks))
             slot.task = task = self._tasks.popleft()
+            slot.fired = False
             slot.began = time.monotonic()
             slot.deadline = slot.began + self._deadline_s
             self._deadline_moved.notify()
@@ -141,5 +150,14 @@ class TextThreads:
                 self._deadline_moved.wait(timeout_s)
                 for slot in self._slots:
                     if slot.deadline <= time.monotonic():
-                        slot.deadline = _NEVER
-                        _set_exception(slot.thread_id, InterruptedTaskError)
+                        self._overdue(slot)
+
+    @staticmethod
+    def _overdue(slot: _Slot) -> None:
+        if slot.fired:
+            sys.stderr.write("preparing a request hangs in native code: the worker ends\n")
+            sys.stderr.flush()
+            os._exit(EXIT_TEXT_STUCK)
+        slot.fired = True
+        slot.deadline = time.monotonic() + STUCK_S
+        _set_exception(slot.thread_id, InterruptedTaskError)

@@ -1,5 +1,7 @@
 import itertools
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -144,3 +146,24 @@ def test_an_interruption_never_reaches_another_task_or_kills_a_thread() -> None:
     assert shorts.count("short") > 0.99 * len(shorts)  # a busy machine may be late itself
     for _ in range(4):
         assert (outcomes.submit(lambda: "alive"), "alive") == outcomes.next()
+
+
+def test_a_task_that_hangs_in_native_code_ends_the_process() -> None:
+    program = """
+import ctypes, queue
+from corral_kernel.worker import text_threads
+text_threads.STUCK_S = 0.1
+threads = text_threads.TextThreads(0.05)
+sleep = ctypes.CDLL(None).usleep
+threads.submit(text_threads.Task(1, lambda: sleep(60_000_000), print, print))
+queue.SimpleQueue().get()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert ended.returncode == text_threads.EXIT_TEXT_STUCK
+    assert "hangs in native code" in ended.stderr
