@@ -20,8 +20,8 @@ GRACE_S = 1.0
 tasks do, and an import that was cut short cannot be taken up again."""
 
 STUCK_S = 10.0
-"""A task that does not meet its exception for so long is deep in native code: nothing but the end of
-the process helps. What has not begun to be answered is then run on another worker."""
+"""A task that does not meet its exception for so long is deep in native code: only the end of the
+process helps. What has not begun to be answered is then run on another worker."""
 EXIT_TEXT_STUCK = 72
 
 _set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
