@@ -94,7 +94,8 @@ class TextThreads:
         with self._lock:
             self._tasks = deque(task for task in self._tasks if task.job_id != job_id)
             for slot in self._slots:
-                if slot.task is not None and slot.task.job_id == job_id:
+                runs = slot.task is not None and slot.task.job_id == job_id
+                if runs and not slot.fired:
                     slot.deadline = min(slot.deadline, slot.began + GRACE_S)
                     self._deadline_moved.notify()
 

@@ -167,3 +167,35 @@ queue.SimpleQueue().get()
     )
     assert ended.returncode == text_threads.EXIT_TEXT_STUCK
     assert "hangs in native code" in ended.stderr
+
+
+def test_dropping_a_task_that_was_interrupted_already_does_not_end_the_process() -> None:
+    program = """
+import queue, threading
+from corral_kernel.worker import text_threads
+text_threads.GRACE_S = 0.0
+threads = text_threads.TextThreads(0.05)
+fired, gate, ends = threading.Event(), threading.Event(), queue.SimpleQueue()
+
+def work():
+    try:
+        while True:
+            pass
+    except text_threads.InterruptedTaskError:
+        fired.set()
+        gate.wait()
+    return lambda: ends.put("delivered")
+
+threads.submit(text_threads.Task(1, work, print, print))
+fired.wait()
+for _ in range(20):
+    threads.drop(1)
+    threads.submit(text_threads.Task(2, lambda: lambda: ends.put("other"), print, print))
+    ends.get()
+gate.set()
+print(ends.get())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("delivered\n", "", 0)
