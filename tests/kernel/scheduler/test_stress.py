@@ -59,13 +59,20 @@ class Chaos:
         """Kill a worker, the spare one too, or unload a model."""
         while True:
             await asyncio.sleep(self.random.uniform(0.1, 0.5))
-            children = psutil.Process().children()
+            children = [p for p in psutil.Process().children() if _is_worker(p)]
             if children and self.random.random() < 0.6:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     os.kill(self.random.choice(children).pid, signal.SIGKILL)
             else:
                 model = await self.kernel.corral.find(self.random.choice(NAMES))
                 await self.kernel.corral.unload(model)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Not a server of other tests."""
+    with contextlib.suppress(psutil.Error):
+        return "corral_kernel.worker" in process.cmdline()
+    return False
 
 
 @pytest.mark.parametrize("seed", [1, 2])
