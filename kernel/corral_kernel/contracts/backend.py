@@ -21,7 +21,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     num_gpu: Annotated[int, Meta(description="layers on the GPU; negative: automatic")] = -1
     main_gpu: Annotated[int | None, Meta(description="index of the only GPU to use")] = None
     use_mmap: Annotated[bool | None, Meta(description="map the weights; unset: automatic")] = None
-    num_thread: Annotated[int, Meta(ge=0, le=4096, description="CPU threads; 0: automatic")] = 0
+    num_thread: Annotated[int, Meta(ge=0, le=512, description="CPU threads; 0: automatic")] = 0
     draft_num_predict: (
         Annotated[int, Meta(ge=0, description="draft tokens a step; unset: none")] | None
     ) = None

@@ -93,13 +93,15 @@ class Scheduler:
             raise
 
     def expire(self, key: str) -> None:
-        """Unload a model as soon as nobody uses it; requests from now on load it anew."""
+        """Unload a model as soon as nobody uses it; until then it serves whoever comes.
+
+        To take no new request at once would have everybody wait for the longest answer under way.
+        """
         instance = self._instances.get(key)
         if instance is not None and instance.state in (State.STARTING, State.READY):
             instance.keep_alive_ns = 0
-            if instance.state is State.READY:
-                self._drain(instance)
-                self._pump()
+            instance.touch()
+            self._rest(instance)
 
     def running(self) -> list[Instance]:
         """Models that are loaded, on their way out included."""
