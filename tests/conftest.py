@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import pytest
 
 MODELS = Path(__file__).parent / "models"
 TINY_CHAT = MODELS / "tiny-chat-f32.gguf"
+
+GONE_LIMIT_S = 20.0
+"""How long a process may take to end; only a failing test waits for so long."""
 
 _SERVE = (
     "import os, sys; from corral_api.server import serve; "
@@ -50,6 +54,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What runs in the background of a script inherits that it ignores Ctrl-C; its children would too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "ours: of what Corral alone says; skipped at other servers")
 
 
@@ -102,6 +109,22 @@ def create_from_file(client: httpx.Client, name: str, path: Path) -> None:
     """Make a model of one GGUF file."""
     body = {"model": name, "files": {path.name: put_blob(client, path)}, "stream": False}
     client.post("/api/create", json=body).raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def wait_gone() -> Callable[[int], None]:
+    """Wait until a process, of whomever, is over."""
+
+    def wait(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                ready, _, _ = select.select([descriptor], [], [], GONE_LIMIT_S)
+            finally:
+                os.close(descriptor)
+            assert ready, f"process {pid} is still there"
+
+    return wait
 
 
 @pytest.fixture(scope="session")

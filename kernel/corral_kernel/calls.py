@@ -76,6 +76,7 @@ class RunningModel(Struct, frozen=True, kw_only=True):
         context_tokens: Of one request.
         slots: Requests at once.
         backend: That runs it.
+        details: What the engine tells people: versions, devices, threads.
     """
 
     model: Model
@@ -85,3 +86,18 @@ class RunningModel(Struct, frozen=True, kw_only=True):
     context_tokens: int
     slots: int
     backend: str
+    details: Mapping[str, str | int] = {}
+
+
+class BackendChoice(Struct, frozen=True, kw_only=True):
+    """The backend that would run a model.
+
+    Args:
+        name: Empty: none would.
+        why: Its plugin's words for its bid.
+        error: Why none would.
+    """
+
+    name: str = ""
+    why: str = ""
+    error: str = ""

@@ -1,13 +1,20 @@
 """One answer on its way: from a worker's job to whoever reads it."""
 
 from collections.abc import AsyncIterator
-from typing import Self
+from typing import NamedTuple, Self
 
 from msgspec import Struct
 
 from corral_kernel.errors import WorkerError
 from corral_kernel.frames import Accepted, Done, JobEvent, Text, Vectors
 from corral_kernel.supervisor import JobStream
+
+
+class Granted(NamedTuple):
+    """What came with a worker: the time until it was granted, and warnings for the client."""
+
+    load_ns: int
+    warnings: tuple[str, ...] = ()
 
 
 class Completion:
@@ -19,14 +26,18 @@ class Completion:
         stream: Of the worker.
         accepted: Its first event.
         first: Its second, already there.
-        load_ns: Time until a worker was granted.
+        granted: What came with the worker.
+
+    Attributes:
+        warnings: What of the request nothing obeys, for the client.
     """
 
     def __init__(
-        self, stream: JobStream, accepted: Accepted, first: Text | Done, load_ns: int
+        self, stream: JobStream, accepted: Accepted, first: Text | Done, granted: Granted
     ) -> None:
         self.accepted = accepted
-        self.load_ns = load_ns
+        self.load_ns = granted.load_ns
+        self.warnings = (*granted.warnings, *accepted.warnings)
         self._stream = stream
         self._first: Text | Done | None = first
 
@@ -59,6 +70,7 @@ class Encoding(Struct, frozen=True, kw_only=True):
     Args:
         prompt_tokens: Of all texts, special ones counted.
         load_ns: Time until a worker was granted.
+        warnings: What of the request nothing obeys, for the client.
     """
 
     count: int
@@ -66,9 +78,10 @@ class Encoding(Struct, frozen=True, kw_only=True):
     data: bytes
     prompt_tokens: int
     load_ns: int
+    warnings: tuple[str, ...] = ()
 
 
-async def begin(stream: JobStream, load_ns: int) -> Completion:
+async def begin(stream: JobStream, granted: Granted) -> Completion:
     """Wait until an answer has begun: what fails before that has a status of its own.
 
     Raises:
@@ -84,10 +97,10 @@ async def begin(stream: JobStream, load_ns: int) -> Completion:
     except BaseException:
         stream.cancel()
         raise
-    return Completion(stream, accepted, first, load_ns)
+    return Completion(stream, accepted, first, granted)
 
 
-async def gather_vectors(stream: JobStream, load_ns: int) -> Encoding:
+async def gather_vectors(stream: JobStream, granted: Granted) -> Encoding:
     """Wait for all vectors.
 
     Raises:
@@ -106,7 +119,12 @@ async def gather_vectors(stream: JobStream, load_ns: int) -> Encoding:
         raise WorkerError("a worker ended a job without its vectors")
     dim = len(vectors.data) // 4 // vectors.count if vectors.count else 0
     return Encoding(
-        count=vectors.count, dim=dim, data=vectors.data, prompt_tokens=tokens, load_ns=load_ns
+        count=vectors.count,
+        dim=dim,
+        data=vectors.data,
+        prompt_tokens=tokens,
+        load_ns=granted.load_ns,
+        warnings=granted.warnings,
     )
 
 

@@ -1,33 +1,28 @@
 """Settings from the environment: `CORRAL_X` wins over `OLLAMA_X`, as every reader here agrees.
 
-    settings = Settings.from_environ(os.environ)
-    bind_address(settings.host)     # (address, port) for a server to listen on
-    connect_url(settings.host)      # "http://127.0.0.1:11434": where a client finds that server
+settings = Settings.from_environ(os.environ)
 
-A value that cannot be read is logged and its default taken, as Ollama does: a typing error in a
-shell profile never keeps a server from starting.
+`corral_kernel.variables` tells people of each. A value that cannot be read is logged and its
+default taken, as Ollama does: a typing error in a shell profile never keeps a server from
+starting, unless it would then listen where nobody asked (`addresses.check_port`).
 """
 
-import ipaddress
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from msgspec import Struct
 
-from corral_kernel.durations import FOREVER, MINUTE, parse_keep_alive
+from corral_kernel.addresses import HostAddress, parse_host
+from corral_kernel.durations import FOREVER, MINUTE, SECOND, parse_keep_alive
 from corral_kernel.errors import InvalidRequestError
 from corral_kernel.gotext import parse_bool
+from corral_kernel.variables import UNUSED
 
 T = TypeVar("T")
-
-DEFAULT_PORT: Final = 11434
-DEFAULT_ADDRESS: Final = "127.0.0.1"
-_SCHEME_PORTS: Final = {"http": 80, "https": 443}
-_LAST_PORT: Final = 65535
 
 _UINT: Final = re.compile(r"[0-9]{1,20}")
 _UINT_LIMIT: Final = 2**64
@@ -81,84 +76,6 @@ def parse_size(text: str) -> int:
     return int(Decimal(number) * factor)
 
 
-class HostAddress(Struct, frozen=True):
-    """Where a server is, as `CORRAL_HOST` or `OLLAMA_HOST` says it."""
-
-    scheme: str = "http"
-    host: str = DEFAULT_ADDRESS  # a name or an address without brackets; "" is every interface
-    port: int = DEFAULT_PORT
-    path: str = ""  # a prefix for clients: no slash at its end; "" or "/…"
-
-
-def parse_host(text: str) -> HostAddress:
-    """Read `[scheme://][host][:port][/path]`.
-
-    Without a scheme the port is 11434, with `http` 80, with `https` 443; a port that is none
-    falls back to that. Nothing is refused: what is left of odd text is a host that nobody has.
-    """
-    if text == "ollama.com":
-        return HostAddress("https", "ollama.com", _SCHEME_PORTS["https"])
-    before, found, after = text.partition("://")
-    scheme, rest = (before, after) if found else ("http", text)
-    default_port = _SCHEME_PORTS.get(scheme, DEFAULT_PORT) if found else DEFAULT_PORT
-    authority, _, path = rest.partition("/")
-    host, port = _split_port(authority)
-    return HostAddress(scheme, host, _port(port, default_port), f"/{path.rstrip('/')}".rstrip("/"))
-
-
-def _split_port(authority: str) -> tuple[str, str | None]:
-    """Cut `host:port` apart; the port is `None` where the text has none."""
-    bare = authority.strip("[]")
-    if ":" in bare and _is_address(bare):
-        return bare, None
-    head, colon, tail = authority.rpartition(":")
-    if not colon or "]" in tail:
-        return bare or DEFAULT_ADDRESS, None
-    if ":" in head and not (head.startswith("[") and head.endswith("]")):
-        return authority, None  # more colons than one and no address: left as it is
-    return head.strip("[]"), tail
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _port(text: str | None, default: int) -> int:
-    if text is None:
-        return default
-    if _UINT.fullmatch(text) and int(text) <= _LAST_PORT:
-        return int(text)
-    _log.warning("invalid port %r, using %d", text[:100], default)
-    return default
-
-
-def bind_address(host: HostAddress) -> tuple[str, int]:
-    """Give the address and port that a server listens on; no host at all is `0.0.0.0`."""
-    return host.host or "0.0.0.0", host.port  # noqa: S104 - the user asked for every interface
-
-
-def connect_url(host: HostAddress) -> str:
-    """Give the URL, without a slash at its end, at which a client finds the server."""
-    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)  # noqa: S104 - compared, not bound
-    shown = f"[{name}]" if ":" in name else name
-    return f"{host.scheme}://{shown}:{host.port}{host.path}"
-
-
-def is_local(host: HostAddress) -> bool:
-    """Tell whether a client of `host` talks to this machine, over loopback."""
-    if host.host in ("", "localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host.host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
-
-
 def home_dir(environ: Mapping[str, str]) -> Path:
     """Give the folder of our own files: `CORRAL_HOME`, by default `~/.corral`; absolute."""
     return _path(_clean(environ.get("CORRAL_HOME", "")) or "~/.corral")
@@ -177,6 +94,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     stall_timeout_ns: int = (
         MINUTE  # of a client that reads nothing of its answer; FOREVER: no limit
     )
+    sampler_timeout_ns: int = SECOND  # of one call of a sampler or constraint; FOREVER: no limit
+    strict_options: bool | None = None  # True: refuse unknown options; False: warn of all
     max_loaded_models: int = 0  # 0: automatic
     num_parallel: int = 0  # requests at once for each model; 0: automatic
     max_queue: int = 512
@@ -189,6 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     debug: int = 0  # 1: debug messages, 2: traces too
     plugins: tuple[str, ...] | None = None  # the only ones to load; None: all that are found
     disable_plugins: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()  # what is set and not obeyed, in words for the log
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -207,6 +127,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             load_timeout_ns=reader.duration("LOAD_TIMEOUT", 5 * MINUTE) or FOREVER,
             step_timeout_ns=reader.duration("STEP_TIMEOUT", 2 * MINUTE) or FOREVER,
             stall_timeout_ns=reader.duration("STALL_TIMEOUT", MINUTE) or FOREVER,
+            sampler_timeout_ns=reader.duration("SAMPLER_TIMEOUT", SECOND) or FOREVER,
+            strict_options=flag(environ, "STRICT_OPTIONS"),
             max_loaded_models=reader.uint("MAX_LOADED_MODELS", 0),
             num_parallel=reader.uint("NUM_PARALLEL", 0),
             max_queue=reader.uint("MAX_QUEUE", 512),
@@ -219,7 +141,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             debug=_debug_level(variable(environ, "DEBUG")),
             plugins=reader.items("PLUGINS"),
             disable_plugins=reader.items("DISABLE_PLUGINS") or (),
+            unused=tuple(_unused(environ)),
         )
+
+
+def _unused(environ: Mapping[str, str]) -> Iterator[str]:
+    for name, why in UNUSED.items():
+        for prefix in ("CORRAL", "OLLAMA"):
+            if _clean(environ.get(f"{prefix}_{name}", "")):
+                yield f"{prefix}_{name} is ignored: {why}"
 
 
 class _Reader:

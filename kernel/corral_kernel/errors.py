@@ -1,5 +1,6 @@
 """The error tree. A `code` is stable and crosses processes; nobody matches a message."""
 
+import signal
 from typing import ClassVar
 
 
@@ -32,9 +33,18 @@ class InvalidDigestError(InvalidRequestError):
 
 
 class InvalidOptionError(CorralError):
-    """An option of a wrong type or out of its range."""
+    """An option of a wrong type or out of its range.
+
+    Args:
+        message: What is wrong.
+        wrong_type: Name of the option, if its value is of a wrong type; else empty.
+    """
 
     code = "invalid_option"
+
+    def __init__(self, message: str, *, wrong_type: str = "") -> None:
+        super().__init__(message)
+        self.wrong_type = wrong_type
 
 
 class InvalidFormatError(CorralError):
@@ -160,6 +170,34 @@ class EngineError(CorralError):
     code = "engine"
 
 
+class SamplerFailedError(CorralError):
+    """A sampler raised, or overran its time; only its own request ends by that.
+
+    Args:
+        name: What requests name it by; empty: one of those of this request.
+        why: What happened.
+    """
+
+    code = "sampler_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"sampler {name!r} failed: {why}" if name else f"a sampler failed: {why}")
+
+
+class ConstraintFailedError(CorralError):
+    """A constraint raised, or overran its time; only its own request ends by that.
+
+    Args:
+        name: Of its type.
+        why: What happened.
+    """
+
+    code = "constraint_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"format {name!r} failed: {why}")
+
+
 class WorkerError(CorralError):
     """A worker process broke its contract."""
 
@@ -172,16 +210,34 @@ class WorkerDiedError(WorkerError):
     code = "worker_died"
 
     def __init__(self, model: str, exit_status: int | None, detail: str = "") -> None:
-        what = "was lost" if exit_status is None else f"exited with status {exit_status}"
+        what = _how_it_ended(exit_status)
         super().__init__(f"worker for {model!r} {what}" + (f": {detail}" if detail else ""))
         self.exit_status = exit_status
         self.detail = detail
 
 
+def _how_it_ended(exit_status: int | None) -> str:
+    if exit_status is None:
+        return "was lost"
+    if exit_status >= 0:
+        return f"exited with status {exit_status}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"was killed by {names.get(-exit_status, f'signal {-exit_status}')}"
+
+
 class WorkerHungError(WorkerError):
-    """A worker owed a frame and sent none within its timeout; it was killed."""
+    """A worker owed a frame and sent none within its timeout; it was killed.
+
+    Args:
+        message: Which, and how long it was silent.
+        alone: Whether one request alone was open on it.
+    """
 
     code = "worker_hung"
+
+    def __init__(self, message: str, *, alone: bool = False) -> None:
+        super().__init__(message)
+        self.alone = alone
 
 
 class FrameError(WorkerError):

@@ -5,13 +5,12 @@ from typing import Any
 import msgspec
 
 from corral_kernel.errors import CorralError, InvalidFormatError, PluginError
-from corral_kernel.plugins import Plugins
+from corral_kernel.plugins import SCHEMA_TYPES, Plugins
 
 FORMAT_BYTES = 1 << 20
 """A longer format is refused before it is decoded: that would hold up everybody's tokens."""
 
 JSON, SCHEMA = "json", "schema"
-SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
 def check_format(given: bytes, plugins: Plugins) -> str:
@@ -28,14 +27,17 @@ def check_format(given: bytes, plugins: Plugins) -> str:
     """
     if len(given) > FORMAT_BYTES:
         raise InvalidFormatError(f"the format has {len(given)} bytes, over {FORMAT_BYTES}")
-    spec: Any = msgspec.json.decode(given)
+    try:
+        spec: Any = msgspec.json.decode(given)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidFormatError(f"the format is no JSON that can be read: {error}") from error
     name = _name(spec, given)
     found = plugins.constraints.get(name)
     if found is None:
         have = ", ".join(sorted(plugins.constraints)) or "none"
         raise InvalidFormatError(
             f"no installed plugin gives the format {name!r}; there are: {have} "
-            "(json and schema come with pip install 'corral[llamacpp]')"
+            "(json, schema, regex, choice, lark and gbnf come with pip install 'corral[llamacpp]')"
         )
     plugin, kind = found
     try:

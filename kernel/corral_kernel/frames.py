@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from corral_kernel.chains import Chain
 from corral_kernel.contracts.backend import Claim, EngineInfo, FileRef
 from corral_kernel.contracts.chat import Message
 from corral_kernel.errors import FrameError
@@ -86,7 +87,8 @@ class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
     Args:
         job_id: Unique on this channel.
         prompt: What to continue.
-        options: Sampling and limits.
+        options: Limits and seed.
+        chain: Samplers.
         adapters: LoRA weights of this job.
         constraint: Name of the constraint type; empty: none.
         format: What it is to enforce, as JSON text.
@@ -102,6 +104,7 @@ class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
     job_id: int
     prompt: PromptSpec
     options: RequestOptions
+    chain: Chain = Chain()
     adapters: tuple[FileRef, ...] = ()
     constraint: str = ""
     format: bytes = b""
@@ -234,11 +237,11 @@ class Done(Event, frozen=True, kw_only=True, tag="done"):
 
     Args:
         reason: `stop`, `length`, or `repeat` (the guard against endless repetition).
-        prompt_tokens: Of the prompt as it ran, cached ones included.
+        prompt_tokens: Of the prompt as it ran, cached ones included; samplers' companions not.
         cached_tokens: Of those, the ones that needed no computing.
         prompt_ns: From admission to the first row of logits.
         output_tokens: Chosen or forced.
-        forced_tokens: Of those, the ones that a constraint left no alternative to.
+        forced_tokens: Of those, the ones that a constraint or plan left no alternative to.
         output_ns: From the first row to the end.
         steps: Forward passes that gave rows of logits: fewer than `output_tokens` where drafts
             came true or tokens were forced.

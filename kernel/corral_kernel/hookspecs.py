@@ -27,6 +27,7 @@ from corral_kernel.contracts import (
     Engine,
     LoadRequest,
     Registry,
+    SamplerType,
 )
 from corral_kernel.models import Model
 
@@ -57,6 +58,16 @@ def corral_load(request: LoadRequest) -> Engine:
 
     Called once in a worker, in its engine thread, of the claiming plugin alone. What it raises is
     the answer to the requests that wait: a `CorralError` keeps its code.
+    """
+
+
+@hookspec
+def corral_samplers() -> Sequence[SamplerType]:
+    """Give the samplers of this plugin.
+
+    Called in the server once (for their fields and checks), and in each worker (for `start`). Of
+    two of one name the first serves, the kernel's own before all, then by distribution name; the
+    clash is reported.
     """
 
 

@@ -1,139 +1,160 @@
-"""Options of requests and of loading: types, defaults, ranges; and how JSON values become them."""
+"""Options of requests and models: who knows which, and their values sorted by whose they are."""
 
-import math
-import struct
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
-from corral_kernel.contracts.backend import LoadOptions
+from corral_kernel.contracts import LoadOptions, SamplerType
 from corral_kernel.errors import InvalidOptionError
-
-T = TypeVar("T", bound=Struct)
+from corral_kernel.fields import Field, fields_of
 
 
 class RequestOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Options that each request may change; the rest are a backend's `LoadOptions`."""
+    """Options that the kernel's loop itself goes by; each request may change them."""
 
     num_keep: Annotated[
         int, Meta(description="tokens kept from the start when the window is full; negative: all")
     ] = 4
     seed: Annotated[int, Meta(description="of the draws; -1: a random one")] = -1
-    num_predict: Annotated[int, Meta(description="new tokens at most; negative: 10 windows")] = -1
-    top_k: Annotated[int, Meta(description="keep the k likeliest tokens; 0 or less: all")] = 40
-    top_p: Annotated[float, Meta(description="keep the likeliest tokens of this mass")] = 0.9
-    min_p: Annotated[
-        float, Meta(description="drop tokens less than this times as likely as the likeliest")
-    ] = 0.0
-    typical_p: Annotated[float, Meta(description="locally typical mass; 1.0: off")] = 1.0
-    repeat_last_n: Annotated[
-        int, Meta(description="tokens that penalties look back on; 0: off, -1: the window")
-    ] = 64
-    temperature: Annotated[float, Meta(description="0: always the likeliest token")] = 0.8
-    repeat_penalty: Annotated[float, Meta(description="divisor for seen tokens; 1.0: off")] = 1.0
-    presence_penalty: Annotated[float, Meta(description="taken off for any seen token")] = 0.0
-    frequency_penalty: Annotated[float, Meta(description="taken off for each time seen")] = 0.0
+    num_predict: Annotated[
+        int, Meta(description="new tokens at most; negative, or more: 10 windows")
+    ] = -1
     # Bounded, since the end of the answer is compared with each after every token.
     stop: Annotated[
         tuple[Annotated[str, Meta(max_length=1024)], ...],
-        Meta(max_length=64, description="texts that end the answer"),
+        Meta(
+            max_length=64,
+            description="texts that end the answer; at most 64, each of at most 1024 characters",
+        ),
     ] = ()
 
 
-BACKEND_OPTION = "backend"
-"""Load-time option of the kernel's own: the name of the backend to use."""
+BACKEND = Field("backend", "string", "name of the backend that runs the model", None)
+"""Load-time option of the kernel's own."""
+SAMPLERS = Field(
+    "samplers", "entries", "the chain of samplers in order: names, or objects with a name", None
+)
+RETIRED = frozenset(
+    [
+        "embedding_only",
+        "f16_kv",
+        "logits_all",
+        "low_vram",
+        # Samplers that a plugin may bring back; without it they are no mistake of the client's.
+        "mirostat",
+        "mirostat_eta",
+        "mirostat_tau",
+        "num_gqa",
+        "numa",
+        "penalize_newline",
+        "rope_frequency_base",
+        "rope_frequency_scale",
+        "tfs_z",
+        "use_mlock",
+        "vocab_only",
+    ]
+)
+"""Options of the past that clients still send, and that nothing obeys any more."""
 
-_NAMES = {int: "integer", float: "float32", bool: "boolean", str: "string"}
+
+@dataclass(slots=True)
+class Given:
+    """A request's and a model's options, converted and sorted.
+
+    Attributes:
+        request: Fields of `RequestOptions`.
+        load: Fields of the backend's load options.
+        backend: The backend asked for by name.
+        flat: Fields of samplers, by their own names.
+        nested: Fields of samplers, by the sampler's name, as they came.
+        samplers: The chain asked for; its entries as they came.
+        unknown: Names that nobody knows.
+        retired: Names that nobody obeys any more.
+    """
+
+    request: dict[str, Any] = field(default_factory=dict)
+    load: dict[str, Any] = field(default_factory=dict)
+    backend: str | None = None
+    flat: dict[str, Any] = field(default_factory=dict)
+    nested: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    samplers: tuple[Any, ...] | None = None
+    unknown: list[str] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
 
 
-def coerce(
-    given: Mapping[str, Any], backend: type[LoadOptions] = LoadOptions
-) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
-    """Check and convert options given by a request or a model's parameters.
-
-    Numbers are interchangeable for integers (truncated toward zero) and floats (rounded to 32
-    bits); null is as good as absent.
+class OptionTable:
+    """Every option that counts for one backend.
 
     Args:
-        given: As decoded from JSON.
-        backend: The struct of the load options of the backend in charge.
-
-    Returns:
-        Request-time fields, load-time fields, and the names that nobody knows.
-
-    Raises:
-        InvalidOptionError: For a value of a wrong type, in the API's words.
+        load: The struct of the backend's load options.
+        samplers: Sampler types by name.
     """
-    request_types, load_types = _plain_types(RequestOptions), _plain_types(backend)
-    request: dict[str, Any] = {}
-    load: dict[str, Any] = {}
-    unknown: list[str] = []
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name in request_types:
-            request[name] = _convert(name, value, request_types[name])
-        elif name in load_types:
-            load[name] = _convert(name, value, load_types[name])
-        elif name == BACKEND_OPTION:
-            load[name] = _convert(name, value, str)
-        else:
-            unknown.append(name)
-    return request, load, tuple(unknown)
+
+    def __init__(self, load: type[LoadOptions], samplers: Mapping[str, SamplerType]) -> None:
+        self.request = fields_of(RequestOptions)
+        self.load = fields_of(load)
+        self.samplers = samplers
+        taken = {*self.request, *self.load, BACKEND.name, SAMPLERS.name}
+        self.flat: dict[str, Field] = {}
+        for name, option in _sampler_fields(samplers):
+            # Of two of one name and different types the first serves; the other sampler's is
+            # reached through the sampler's name alone.
+            if name not in taken:
+                self.flat.setdefault(name, option)
+
+    def owns(self, sampler: SamplerType, name: str) -> bool:
+        """Whether an option of this name sets the field of a sampler."""
+        option = fields_of(sampler.options).get(name)
+        return option is not None and name in self.flat and self.flat[name].kind == option.kind
+
+    def sort(self, given: Mapping[str, Any]) -> Given:
+        """Convert values and sort them by whose they are; null is as good as absent.
+
+        Args:
+            given: As decoded from JSON.
+
+        Raises:
+            InvalidOptionError: For a value of a wrong type or range, in the API's words.
+        """
+        out = Given()
+        for name, value in given.items():
+            if value is None:
+                continue
+            if name in self.request:
+                out.request[name] = self.request[name].convert(value)
+            elif name in self.load:
+                out.load[name] = self.load[name].convert(value)
+            elif name == BACKEND.name:
+                out.backend = BACKEND.convert(value)
+            elif name == SAMPLERS.name:
+                out.samplers = SAMPLERS.convert(value)
+            elif isinstance(value, dict) and self._holds_fields(name, value):
+                out.nested[name] = value
+            elif name in self.flat:
+                out.flat[name] = self.flat[name].convert(value)
+            elif name in self.samplers:
+                raise InvalidOptionError(f'option "{name}" must be an object of its fields')
+            else:
+                (out.retired if name in RETIRED else out.unknown).append(name)
+        return out
+
+    def _holds_fields(self, name: str, value: Mapping[str, Any]) -> bool:
+        """Whether an object is the fields of a sampler, not the value of one that is an object."""
+        sampler = self.samplers.get(name)
+        if sampler is None or name not in self.flat or self.flat[name].kind != "object":
+            return sampler is not None
+        return bool(value) and fields_of(sampler.options).keys() >= value.keys()
+
+    def guess(self, name: str) -> str:
+        """What a misspelt option may have meant, in words to append; empty: no idea."""
+        known = (*self.request, *self.load, *self.flat, *self.samplers, SAMPLERS.name, BACKEND.name)
+        near = get_close_matches(name[:100], known, n=1, cutoff=0.75)
+        return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def build(struct: type[T], fields: Mapping[str, Any]) -> T:
-    """Make an options struct of coerced fields, with its ranges checked.
-
-    Raises:
-        InvalidOptionError: For a value out of its range.
-    """
-    try:
-        return msgspec.convert(fields, struct, str_keys=True)
-    except msgspec.ValidationError as error:
-        raise InvalidOptionError(f"option out of range: {error}") from None
-
-
-_TYPES: dict[type[Struct], dict[str, type]] = {}
-
-
-def _plain_types(struct: type[Struct]) -> dict[str, type]:
-    """Field name to one of int, float, bool, str or tuple, without `Annotated` and `| None`."""
-    if struct not in _TYPES:
-        hints = get_type_hints(struct)
-        _TYPES[struct] = {name: _plain(hint) for name, hint in hints.items()}
-    return _TYPES[struct]
-
-
-def _plain(hint: Any) -> type:
-    origin = get_origin(hint)
-    if origin is tuple:
-        return tuple
-    members = [m for m in get_args(hint) if m is not type(None)]
-    return _plain(members[0]) if members else hint  # of `X | None`, the X
-
-
-def _convert(name: str, value: Any, kind: type) -> Any:
-    if kind is tuple:
-        if not isinstance(value, list | tuple):
-            raise InvalidOptionError(f'option "{name}" must be of type array')
-        if not all(isinstance(item, str) for item in value):
-            raise InvalidOptionError(f'option "{name}" must be of an array of strings')
-        return tuple(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int and number and math.isfinite(value):
-        return max(-(1 << 63), min((1 << 63) - 1, int(value)))
-    if kind is float and number:
-        return _float32(value)
-    if kind in (bool, str) and isinstance(value, kind):
-        return value
-    raise InvalidOptionError(f'option "{name}" must be of type {_NAMES[kind]}')
-
-
-def _float32(value: float) -> float:
-    try:
-        return float(struct.unpack("f", struct.pack("f", value))[0])
-    except OverflowError:
-        return math.copysign(math.inf, value)
+def _sampler_fields(samplers: Mapping[str, SamplerType]) -> Iterator[tuple[str, Field]]:
+    for sampler in samplers.values():
+        yield from fields_of(sampler.options).items()

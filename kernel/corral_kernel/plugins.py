@@ -3,7 +3,7 @@
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -21,9 +21,12 @@ from corral_kernel.contracts import (
     LoadOptions,
     LoadRequest,
     Registry,
+    SamplerType,
 )
 from corral_kernel.errors import PluginError
+from corral_kernel.fields import fields_of
 from corral_kernel.models import LentModel, Model
+from corral_kernel.samplers import check_sampler_type, standard_samplers
 
 logger = logging.getLogger(__name__)
 hookimpl = pluggy.HookimplMarker("corral")
@@ -32,6 +35,9 @@ GROUP = "corral"
 """Entry-point group by which plugins are found."""
 
 T = TypeVar("T")
+
+SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+"""Values of `type` that make a `format` object a JSON Schema."""
 
 ANYTHING = (Exception, SystemExit)
 """What a stranger's code may raise, and the server outlives."""
@@ -91,7 +97,7 @@ class Plugin:
 
     def fail(self, why: str) -> None:
         """Leave it out."""
-        self.status, self.error = "failed", why
+        self.status, self.error = "failed", " ".join(why.split())  # pluggy's words have lines
         logger.warning("plugin %s of %s is left out: %s", self.name, self.distribution, why)
 
     def ask(self, hook: str, **arguments: Any) -> Any:
@@ -108,9 +114,16 @@ class Plugin:
             logger.error("plugin %s: %s", self.name, self.error, exc_info=error)
 
 
+KERNEL = Plugin("corral", "corral", "")
+"""Who gives what is built in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """A name that two plugins gave: `winner` serves, `losers` do not (names of plugins)."""
+    """A name that two plugins gave: `winner` serves, `losers` do not (names of plugins).
+
+    Of the kind `option` they are owners of options instead; see `catalog.option_clashes`.
+    """
 
     kind: str
     name: str
@@ -171,6 +184,11 @@ class Plugins:
         return found
 
     @cached_property
+    def samplers(self) -> dict[str, tuple[Plugin, SamplerType]]:
+        """Samplers by name, the kernel's own first."""
+        return self._collect("sampler", "corral_samplers", SamplerType, standard_samplers())
+
+    @cached_property
     def constraints(self) -> dict[str, tuple[Plugin, ConstraintType]]:
         """Kinds of `format` by name."""
         return self._collect("constraint", "corral_constraints", ConstraintType)
@@ -199,6 +217,7 @@ class Plugins:
         """What one plugin gives, by kind: names that serve."""
         kinds: dict[str, dict[str, tuple[Plugin, Any]]] = {
             "backends": self.backends,
+            "samplers": self.samplers,
             "constraints": self.constraints,
             "renderers": self.renderers,
             "registries": self.registries,
@@ -265,8 +284,15 @@ class Plugins:
             raise PluginError(f"it bid for backend {claim.backend!r}, which is given by {whose}")
         return claim.backend not in self._missing
 
-    def _collect(self, kind: str, hook: str, wanted: type[T]) -> dict[str, tuple[Plugin, T]]:
-        found: dict[str, tuple[Plugin, T]] = {}
+    def _collect(
+        self,
+        kind: str,
+        hook: str,
+        wanted: type[T],
+        own: Mapping[str, T] | None = None,
+    ) -> dict[str, tuple[Plugin, T]]:
+        """Every plugin's answers to one hook, by name; the kernel's `own` before all."""
+        found = {name: (KERNEL, item) for name, item in (own or {}).items()}
         for plugin in self.plugins:
             for name, item in self._answers(plugin, hook, wanted):
                 if name in found:
@@ -296,6 +322,11 @@ class Plugins:
             plugin.report(hook, error)
 
 
+def installed() -> set[tuple[str, str, str]]:
+    """Name, distribution and version of every plugin on disk now, loaded or not."""
+    return {(point.name, *_distribution(point)) for point in _entry_points()}
+
+
 def _all_of(wanted: type[T], items: Any, giver: str) -> Iterator[T]:
     for item in items:
         if not isinstance(item, wanted):
@@ -307,8 +338,14 @@ def _name_of(item: Any) -> str:
     name = item.name
     if not isinstance(name, str) or not name:
         raise PluginError(f"a {type(item).__name__} has no name")
-    if isinstance(item, Backend) and not issubclass(item.options, LoadOptions):
-        raise PluginError(f"the options of backend {name} are no LoadOptions")
+    if isinstance(item, Backend):
+        if not issubclass(item.options, LoadOptions):
+            raise PluginError(f"the options of backend {name} are no LoadOptions")
+        fields_of(item.options)  # what it cannot read is no plugin's to break every request with
+    if isinstance(item, SamplerType):
+        check_sampler_type(item)
+    if isinstance(item, ConstraintType) and name in SCHEMA_TYPES:
+        raise PluginError(f"a constraint may not be named {name!r}: that is a type of JSON Schema")
     return name
 
 

@@ -25,6 +25,13 @@ TINY, GPT2 = MODELS / "tiny-chat-f32.gguf", MODELS / "gpt2byte-f16.gguf"
 # One thread each, since tests run beside others: an engine that spins on a busy core is ten times
 # slower. Greedy and short, unless a test says otherwise.
 OPTIONS = {"num_thread": 1, "temperature": 0, "num_predict": 40}
+# What llama.cpp rounds to 16 bits to be quick moves a logit by hundredths when tokens are computed
+# together, which draws and near ties show now and then.
+EXACT = {
+    "CORRAL_NUM_PARALLEL": "8",
+    "CORRAL_KV_CACHE_TYPE": "f32",
+    "CORRAL_FLASH_ATTENTION": "0",
+}
 FIELDS = frozenset(CompletionCall.__struct_fields__)
 
 
@@ -252,34 +259,37 @@ async def kernel(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kern
     `endless-tiny` and `endless-gpt2` are the same and never end an answer; `plain` is `tiny` with a
     template that leaves a prompt as it is.
     """
-    home = tmp_path_factory.mktemp("home")
-    # What llama.cpp rounds to 16 bits to be quick moves a logit by hundredths when tokens are
-    # computed together, which draws and near ties show now and then.
-    settings = {
-        "CORRAL_NUM_PARALLEL": "8",
-        "CORRAL_KV_CACHE_TYPE": "f32",
-        "CORRAL_FLASH_ATTENTION": "0",
-    }
-    async with running_kernel(home, **settings) as kernel:
-        kernel.create("tiny", TINY)
-        kernel.create("gpt2", GPT2)
-        plain = with_template(TINY.read_bytes(), "{{ messages[-1].content }}")
-        kernel.create("plain", plain)
-        for name, file in (("endless-tiny", TINY), ("endless-gpt2", GPT2)):
-            kernel.create(name, endless(file.read_bytes()))
+    async with running_kernel(tmp_path_factory.mktemp("home"), **EXACT) as kernel:
+        create_models(kernel)
         yield kernel
+
+
+def create_models(kernel: Kernel) -> None:
+    kernel.create("tiny", TINY)
+    kernel.create("gpt2", GPT2)
+    plain = with_template(TINY.read_bytes(), "{{ messages[-1].content }}")
+    kernel.create("plain", plain)
+    for name, file in (("endless-tiny", TINY), ("endless-gpt2", GPT2)):
+        kernel.create(name, endless(file.read_bytes()))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def start_kernel(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Start kernels with settings of their own; all end with the file."""
+    """Start kernels with settings of their own; all end with the file.
+
+    `await start_kernel(models=True)` is like `kernel`, but for the settings that are given.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(**settings: str) -> Kernel:
+        async def start(*, models: bool = False, **settings: str) -> Kernel:
             home = tmp_path_factory.mktemp("home")
-            return await stack.enter_async_context(running_kernel(home, **settings))
+            given = {**EXACT, **settings} if models else settings
+            kernel = await stack.enter_async_context(running_kernel(home, **given))
+            if models:
+                create_models(kernel)
+            return kernel
 
         yield start
 

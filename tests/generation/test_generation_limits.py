@@ -122,7 +122,12 @@ async def test_an_option_of_a_wrong_type_or_range_is_refused(
 async def test_an_option_that_nobody_knows_is_told_to_the_log(
     kernel: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await kernel.raw("tiny", "one two", mirostat=2, num_gqa=1, top_q=None)
+    options = {"num_gqa": 1, "echo_ms": 1, "top_q": None}
+    await kernel.raw("tiny", "one two")  # whoever has it loaded anew is warned of that
+    answer = await kernel.raw("tiny", "one two", **options)
     assert answer.text.startswith(" three")
-    told = [r.getMessage() for r in caplog.records if r.name == "corral_kernel.planning"]
-    assert told == ["backend llamacpp has no options 'mirostat', 'num_gqa': ignored"]
+    told = [r.getMessage() for r in caplog.records if r.name == "corral_kernel.telling"]
+    assert told[-2:] == [
+        'a client was warned: option "num_gqa" is ignored: nothing here obeys it any more',
+        'a client was warned: option "echo_ms" is unknown and ignored',
+    ]

@@ -73,7 +73,7 @@ async def test_the_narrowest_setting_is_greedy(
         {"repeat_last_n": 0, "repeat_penalty": 1.8, "presence_penalty": 3.0},
         {"num_keep": 9},
         {"seed": 7.9},
-        {"mirostat": 2},
+        {"mirostat": 0},
     ],
     ids=str,
 )

@@ -1,10 +1,7 @@
 """Real workers of the backend `echo`, whose options are its faults."""
 
 import asyncio
-import contextlib
 import gc
-import os
-import select
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 from corral_echo.options import EchoOptions
 
 from corral_kernel import API_VERSION, frames
+from corral_kernel.chains import Chain
 from corral_kernel.contracts import Claim, MemoryNeed
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
@@ -75,7 +73,8 @@ def want(name: str = "one", *, key: str = "", slots: int | None = 4, **options: 
 
 def generate(text: str = "hello", **fields: Any) -> frames.Generate:
     prompt = fields.pop("prompt", frames.PromptSpec(text=text))
-    options = RequestOptions(temperature=0.0, **fields.pop("options", {}))
+    options = RequestOptions(**fields.pop("options", {}))
+    fields.setdefault("chain", Chain(greedy=True))
     return frames.Generate(job_id=0, prompt=prompt, options=options, **fields)
 
 
@@ -106,20 +105,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-def wait_gone(pid: int) -> None:
-    """Wait until a process, of whomever, is over."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            ready, _, _ = select.select([descriptor], [], [], LIMIT_S)
-        finally:
-            os.close(descriptor)
-        assert ready, f"process {pid} is still there"
-
-
 class Tools:
     """The functions above, for tests, which cannot import this file."""
 
+    wait_gone: Callable[[int], None]
     load = staticmethod(load)
     want = staticmethod(want)
     claim = staticmethod(claim)
@@ -127,11 +116,11 @@ class Tools:
     text_of = staticmethod(text_of)
     first_text = staticmethod(first_text)
     until = staticmethod(until)
-    wait_gone = staticmethod(wait_gone)
 
 
 @pytest.fixture(scope="session")
-def tools() -> type[Tools]:
+def tools(wait_gone: Callable[[int], None]) -> type[Tools]:
+    Tools.wait_gone = staticmethod(wait_gone)
     return Tools
 
 

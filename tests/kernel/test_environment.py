@@ -3,18 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from corral_kernel.durations import FOREVER, MINUTE, SECOND
-from corral_kernel.environment import (
+from corral_kernel.addresses import (
     HostAddress,
-    Settings,
     bind_address,
+    check_port,
     connect_url,
-    flag,
     is_local,
     parse_host,
-    parse_size,
-    variable,
 )
+from corral_kernel.durations import FOREVER, MINUTE, SECOND
+from corral_kernel.environment import Settings, flag, parse_size, variable
 from corral_kernel.errors import InvalidRequestError
 
 
@@ -83,6 +81,17 @@ def test_flags_are_read_as_go_reads_them(*, text: str, value: bool | None) -> No
 )
 def test_a_host_setting_becomes_the_url_of_a_client(text: str, url: str) -> None:
     assert connect_url(parse_host(text)) == url
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:99999", "http://box:abc", ":-1"])
+def test_what_is_no_port_is_told_and_refused_before_it_is_used(text: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"CORRAL_HOST .*'(99999|abc|-1)' is no port"):
+        check_port(parse_host(text))
+
+
+@pytest.mark.parametrize("text", ["", "box", "box:", "box:0", "[::1]:65535", "::1"])
+def test_an_address_without_a_port_or_with_a_good_one_is_fine(text: str) -> None:
+    check_port(parse_host(text))
 
 
 @pytest.mark.parametrize(
@@ -212,15 +221,13 @@ def test_settings_that_cannot_be_read_are_logged_and_keep_their_defaults(
                 "OLLAMA_MAX_QUEUE": "-1",
                 "OLLAMA_KEEP_ALIVE": "soon",
                 "CORRAL_MEMORY_BUDGET": "lots",
-                "OLLAMA_HOST": "box:99999",
             }
         )
 
     assert settings.max_queue == 512
     assert settings.keep_alive_ns == 5 * MINUTE
     assert settings.memory_budget_bytes is None
-    assert settings.host.port == 11434
-    for word in ("MAX_QUEUE", "KEEP_ALIVE", "MEMORY_BUDGET", "99999"):
+    for word in ("MAX_QUEUE", "KEEP_ALIVE", "MEMORY_BUDGET"):
         assert word in caplog.text
 
 

@@ -21,6 +21,10 @@ def plugins() -> Plugins:
         (b'{"type": "object"}', "schema"),
         (b'{"properties": {}}', "schema"),
         (b'{"type": ["object", "null"]}', "schema"),
+        (b'{"type": "regex", "pattern": "a+"}', "regex"),
+        (b'{"type": "choice", "choices": ["a"]}', "choice"),
+        (b'{"type": "lark", "grammar": "start: /a/"}', "lark"),
+        (b'{"type": "gbnf", "grammar": "root ::= [a]"}', "gbnf"),
     ],
 )
 def test_a_format_goes_to_its_type(plugins: Plugins, given: bytes, name: str) -> None:
@@ -34,8 +38,21 @@ def test_what_is_no_format_is_refused_in_the_apis_words(plugins: Plugins, given:
 
 
 def test_a_type_that_nobody_gives_is_named(plugins: Plugins) -> None:
-    with pytest.raises(InvalidFormatError, match="'regex'; there are: json, schema"):
-        check_format(b'{"type": "regex", "pattern": "a+"}', plugins)
+    with pytest.raises(InvalidFormatError, match=r"'potato'; there are: .*json, .*schema"):
+        check_format(b'{"type": "potato", "pattern": "a+"}', plugins)
+
+
+@pytest.mark.parametrize("name", ["object", "string", "null", "integer"])
+def test_a_type_of_json_schema_is_a_schema_and_no_plugins(plugins: Plugins, name: str) -> None:
+    assert check_format(b'{"type": "%s"}' % name.encode(), plugins) == "schema"
+
+
+@pytest.mark.parametrize(
+    "given", [b"[" * 500_000, b'{"type": "\\xff"}', b"\xff\xfe", b'{"type"', b"", b"NaN"]
+)
+def test_what_is_no_json_is_an_invalid_format(plugins: Plugins, given: bytes) -> None:
+    with pytest.raises(InvalidFormatError, match="no JSON that can be read"):
+        check_format(given, plugins)
 
 
 def test_without_its_plugin_a_format_says_what_to_install() -> None:

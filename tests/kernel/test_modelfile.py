@@ -119,7 +119,10 @@ def test_text_after_the_closing_quotes_of_a_value_is_the_next_instruction() -> N
         ("FROM a\nPARAMETER temperature abc", "invalid float value [abc]"),
         ("FROM a\nPARAMETER temperature 1e39", "invalid float value [1e39]"),
         ("FROM a\nPARAMETER use_mmap yes", "invalid bool value [yes]"),
-        ("FROM a\nPARAMETER Temperature 1", "unknown parameter 'Temperature'"),
+        (
+            "FROM a\nPARAMETER Temperature 1",
+            "unknown parameter 'Temperature'; did you mean 'temperature'?",
+        ),
         ("FROM a\nPARAMETER num_gqa 8", "unknown parameter 'num_gqa'"),
         ("FROM a\nPARAMETER tfs_z 1", "unknown parameter 'tfs_z'"),
         ("FROM a\nREQUIRES 1.x", "requires must be a valid semver (e.g. 0.14.0)"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from corral_kernel.contracts import EngineInfo
 from corral_kernel.environment import Settings
 from corral_kernel.errors import InvalidModelError, InvalidOptionError, NoBackendError
 from corral_kernel.models import ADAPTER_TYPE, WEIGHTS_TYPE, Model, ModelConfig, ModelFile
@@ -102,9 +103,10 @@ def test_the_batch_grows_with_the_context(planner: Make, context: int, batch: in
 def test_the_request_s_options_replace_the_model_s_one_by_one(planner: Make) -> None:
     parameters = {"temperature": 0.5, "stop": ["a", "b"], "top_k": 3, "num_thread": 2}
     plan = planner().plan(model(parameters=parameters), {"stop": ["c"], "top_k": None})
-    assert plan.options.temperature == 0.5
+    chain = {spec.name: spec.options for spec in plan.chain.samplers}
+    assert chain["temperature"] == {"temperature": 0.5}
+    assert chain["top_k"] == {"top_k": 3}
     assert plan.options.stop == ("c",)
-    assert plan.options.top_k == 3
     assert effective(plan, "num_thread") == 2
 
 
@@ -159,11 +161,91 @@ def test_a_damaged_model_is_not_planned(planner: Make) -> None:
         planner().plan(model(problem="the file is cut short"), {})
 
 
-def test_unknown_options_are_logged(planner: Make, caplog: pytest.LogCaptureFixture) -> None:
-    planner().plan(model(), {"mirostat": 2})
-    assert "backend echo has no options 'mirostat': ignored" in caplog.text
+def test_the_client_is_told_of_options_that_nobody_obeys(planner: Make) -> None:
+    plan = planner().plan(model(parameters={"top_kk": 2}), {"numa": True, "echo": 1, "top_k": 1})
+    assert plan.warnings == (
+        'option "numa" is ignored: nothing here obeys it any more',
+        'option "top_kk" is unknown and ignored; did you mean "top_k"?',
+        'option "echo" is unknown and ignored',
+    )
+
+
+def test_strictly_an_unknown_option_of_the_request_is_refused(planner: Make) -> None:
+    strict = planner(STRICT_OPTIONS="1")
+    with pytest.raises(InvalidOptionError, match=r'"top_kk" is unknown; did you mean "top_k"\?$'):
+        strict.plan(model(), {"top_kk": 2})
+    assert len(strict.plan(model(parameters={"top_kk": 2}), {"numa": 1}).warnings) == 2
 
 
 def test_an_option_out_of_its_range_is_refused(planner: Make) -> None:
-    with pytest.raises(InvalidOptionError, match="out of range"):
+    with pytest.raises(InvalidOptionError, match="it must be at least 0"):
         planner().plan(model(), {"num_thread": -1})
+
+
+def test_of_very_many_unknown_options_the_first_few_are_named(planner: Make) -> None:
+    given = {f"top_{number}": number for number in range(10_000)}
+    warnings = planner().plan(model(), given).warnings
+    assert len(warnings) == 21
+    assert warnings[-1] == "9980 more options are unknown and ignored"
+    with pytest.raises(InvalidOptionError, match='"top_0" is unknown'):
+        planner(STRICT_OPTIONS="1").plan(model(), given)
+    own = {"mine": 1}
+    with pytest.raises(InvalidOptionError, match='"mine" is unknown'):
+        planner(STRICT_OPTIONS="1").plan(model(parameters=given), own)
+
+
+def test_a_name_that_would_spoil_a_log_is_quoted_and_cut(planner: Make) -> None:
+    (words,) = planner().plan(model(), {'x"\n' + "y" * 500: 1}).warnings
+    assert words.startswith('option "x\\"\\nyyy')
+    assert len(words) < 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (1, 'option "num_ctx" is 1; the least is 4, which is used'),
+        (-7, 'option "num_ctx" is -7; the least is 4, which is used'),
+        (10**9, 'option "num_ctx" is 1000000000; the model was trained for 8192, which is used'),
+        (0, ""),
+        (100, ""),
+    ],
+)
+def test_a_context_that_is_not_the_one_asked_for_is_told_of(
+    planner: Make, asked: int, told: str
+) -> None:
+    plan = planner().plan(model(), {"num_ctx": asked})
+    assert plan.warnings == ((told,) if told else ())
+
+
+def test_options_of_sampling_are_told_of_where_nothing_is_sampled(planner: Make) -> None:
+    parameters = {"temperature": 0.5, "stop": ["x"]}
+    given = {"seed": 1, "top_k": 3, "samplers": ["top_k"], "num_thread": 1, "min_p": None}
+    plan = planner().plan(model(parameters=parameters), given, samples=False)
+    assert plan.warnings == tuple(
+        f'option "{name}" is ignored: vectors are not sampled'
+        for name in ("seed", "top_k", "samplers")
+    )
+
+
+def test_what_the_loaded_engine_does_not_follow_is_told_to_who_set_it(planner: Make) -> None:
+    info = EngineInfo(capabilities=("completion",), warnings={"main_gpu": "is ignored: no GPU"})
+    plans = planner(STRICT_OPTIONS="0")
+    assert plans.plan(model(), {"main_gpu": 0}).told_by(info) == (
+        'option "main_gpu" is ignored: no GPU',
+    )
+    assert plans.plan(model(), {"num_gpu": 1}).told_by(info) == ()
+    drafts = plans.plan(model(parameters={"draft_num_predict": 2}), {})
+    assert drafts.told_by(info) == (
+        'option "draft_num_predict" is ignored: the engine takes no drafts',
+    )
+    assert drafts.told_by(EngineInfo(capabilities=("completion", "drafts"))) == ()
+    assert plans.plan(model(), {"draft_num_predict": 0}).told_by(info) == ()
+
+
+def test_leniently_even_an_unknown_sampler_is_only_told_of(planner: Make) -> None:
+    given = {"samplers": ["no_such", "top_k"], "top_kk": 1, "tfs_z": 1}
+    with pytest.raises(InvalidOptionError, match="no_such"):
+        planner().plan(model(), given)
+    plan = planner(STRICT_OPTIONS="0").plan(model(), given)
+    assert [spec.name for spec in plan.chain.samplers] == ["top_k"]
+    assert len(plan.warnings) == 3

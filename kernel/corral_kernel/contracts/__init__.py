@@ -32,13 +32,18 @@ from corral_kernel.contracts.engine import (
     Tokenizer,
     TokenSegment,
 )
+from corral_kernel.contracts.plan import Constrained, Free, Literal, Plan, Step, Trigger
 from corral_kernel.contracts.registry import Registry
 from corral_kernel.contracts.sampling import (
     Candidates,
+    Companion,
     Constraint,
     ConstraintType,
     JobView,
     Sampler,
+    SamplerOptions,
+    SamplerSpec,
+    SamplerType,
 )
 
 __all__ = [
@@ -47,6 +52,8 @@ __all__ = [
     "Candidates",
     "ChatRenderer",
     "Claim",
+    "Companion",
+    "Constrained",
     "Constraint",
     "ConstraintType",
     "Conversation",
@@ -56,8 +63,10 @@ __all__ = [
     "Engine",
     "EngineInfo",
     "FileRef",
+    "Free",
     "Job",
     "JobView",
+    "Literal",
     "LoadOptions",
     "LoadRequest",
     "MediaPart",
@@ -65,13 +74,19 @@ __all__ = [
     "MemoryNeed",
     "Message",
     "Part",
+    "Plan",
     "Prompt",
     "Registry",
     "Rows",
     "Sampler",
+    "SamplerOptions",
+    "SamplerSpec",
+    "SamplerType",
     "Segment",
+    "Step",
     "TextPart",
     "TokenEngine",
     "TokenSegment",
     "Tokenizer",
+    "Trigger",
 ]

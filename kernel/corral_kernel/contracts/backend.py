@@ -14,7 +14,10 @@ class LoadOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     fills `num_ctx` and `num_batch` (both in tokens) with their effective values before loading.
     """
 
-    num_ctx: Annotated[int, Meta(ge=0, description="tokens a request may occupy; 0: automatic")] = 0
+    # Below 4 it is raised, not refused: so it is in Ollama.
+    num_ctx: Annotated[
+        int, Meta(description="tokens a request may occupy, at least 4; 0: automatic")
+    ] = 0
     num_batch: Annotated[
         int, Meta(ge=0, description="tokens fed in one step at most; 0: automatic")
     ] = 0
@@ -150,6 +153,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
         vram_bytes: The device's share of it.
         truncates_to: For an encoder: the longest input in tokens, all special ones counted.
         details: For people: library version, devices, thread counts.
+        warnings: Load options that this engine does not follow as they stand, and what to tell who
+            set them, to go on from `option "NAME" `: "is ignored: this build uses no GPU".
     """
 
     capabilities: tuple[str, ...]
@@ -161,3 +166,4 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     vram_bytes: int = 0
     truncates_to: int = 0
     details: dict[str, str | int] = {}
+    warnings: dict[str, str] = {}

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from corral_kernel.contracts.backend import EngineInfo, FileRef
 from corral_kernel.contracts.chat import Part
+from corral_kernel.contracts.sampling import SamplerSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from corral_kernel.contracts.sampling import Candidates
 
 
 class Tokenizer:
@@ -115,6 +114,7 @@ class Job:
         max_tokens: New tokens that may be fed; with the prompt's length never over the context.
         adapters: Weights added for this job, in order, each at scale 1.
         cache_scope: Cached prefixes are shared only between jobs of equal scope.
+        chain: The samplers that its rows will go through.
     """
 
     id: int
@@ -122,13 +122,20 @@ class Job:
     max_tokens: int
     adapters: tuple[FileRef, ...] = ()
     cache_scope: str = ""
+    chain: tuple[SamplerSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A job has room. `cached_tokens`: leading positions that need no feeding."""
+    """A job has room.
+
+    Attributes:
+        cached_tokens: Leading positions that need no feeding.
+        native_samplers: How many of the first samplers of the job's chain `shortlist` applies.
+    """
 
     cached_tokens: int = 0
+    native_samplers: int = 0
 
 
 @dataclass(slots=True)
@@ -216,10 +223,22 @@ class TokenEngine(Engine):
         del job_id, start, stop
         return False
 
-    def shortlist(self, job_id: int, row: int) -> Candidates | None:
-        """A native chain's choice of candidates for a row; None: the kernel chooses."""
+    def shortlist(self, job_id: int, row: int) -> Sequence[tuple[int, float]]:
+        """Apply the job's first `native_samplers` to one of its last rows, which stays as it is.
+
+        Asked where `admit` gave a number over 0, for rows that no constraint masks, and before
+        they are written to. What these samplers leave must be what the kernel's own would.
+
+        Args:
+            job_id: A job whose last rows had logits.
+            row: Of those, from 0.
+
+        Returns:
+            Ids and logits, likeliest first, equal ones by id; none: the kernel's samplers shall
+            look at the row themselves.
+        """
         del job_id, row
-        return None
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

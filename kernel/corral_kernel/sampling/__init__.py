@@ -3,7 +3,7 @@
 For the worker alone; the server chooses no tokens and does not import numpy.
 """
 
-from corral_kernel.sampling.chain import standard_chain
+from corral_kernel.sampling.chain import build_chain
 from corral_kernel.sampling.chooser import Chooser
 from corral_kernel.sampling.draw import random
 from corral_kernel.sampling.history import HistoryView
@@ -13,7 +13,7 @@ __all__ = [
     "Chooser",
     "HistoryView",
     "RawProbs",
+    "build_chain",
     "forced_logprob",
     "random",
-    "standard_chain",
 ]

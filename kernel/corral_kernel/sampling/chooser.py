@@ -1,23 +1,25 @@
 """One job's choice of tokens: constraint, chain, draw."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral_kernel.contracts import Candidates, Constraint, JobView
+from corral_kernel.contracts import Candidates, Constraint, Sampler
 from corral_kernel.errors import EngineError
-from corral_kernel.options import RequestOptions
-from corral_kernel.sampling.chain import standard_chain
-from corral_kernel.sampling.draw import FIRST_DRAW, MASKED_DRAW, draw, likeliest
+from corral_kernel.sampling.chain import Link, greedy_chain
+from corral_kernel.sampling.draw import FIRST_DRAW, MASKED_DRAW, PLACES, draw, draw_of, likeliest
+from corral_kernel.sampling.failures import ANYTHING, sampler_failed
 from corral_kernel.sampling.filters import TopK
-from corral_kernel.sampling.masks import Mask
+from corral_kernel.sampling.held import HeldConstraint
+from corral_kernel.sampling.history import HistoryView
 
-# A refusal costs a chain and a mask, a mask first about as much as the chain: it pays once more
-# than one draw in three is refused. A refusal adds 2, an acceptance takes 1, at 6 it is settled.
-_REFUSAL = 2
-_MASK_FIRST = 6
+Row = NDArray[np.float32]
+
+
+Shortlist = Callable[[], Sequence[tuple[int, float]]]
+"""An engine's own choice for one row: see `TokenEngine.shortlist`."""
 
 
 class Chooser:
@@ -27,24 +29,25 @@ class Chooser:
     view's position, penalties by its tokens.
 
     Args:
-        options: The request's; `seed` is the view's affair.
+        samplers: The job's chain, in order; a `Link` also tells name and companions.
         view: The job's, kept by the caller.
         constraint: What the answer may look like, at its beginning.
+        greedy: Whether the best token is taken in the end, in place of a draw.
         vocab_size: Width of the rows.
         piece_count: Tokens that the tokenizer knows; ids from there on are never chosen.
-        end_ids: Ids that end an answer. The constraint is asked about the first, and the answer
-            holds for all.
+        end_ids: Ids that end an answer.
 
-    Raises:
-        InvalidOptionError: For options that no chain can be made of.
+    Attributes:
+        held: What the answer is held to just now.
     """
 
     def __init__(  # noqa: PLR0913 - one for each thing that a choice depends on
         self,
-        options: RequestOptions,
-        view: JobView,
-        constraint: Constraint | None,
+        samplers: Sequence[Sampler | Link],
+        view: HistoryView,
+        constraint: Constraint | None = None,
         *,
+        greedy: bool = False,
         vocab_size: int,
         piece_count: int,
         end_ids: Sequence[int] = (),
@@ -52,39 +55,98 @@ class Chooser:
         self._vocab_size = vocab_size
         self._width = min(vocab_size, piece_count)
         self._view = view
-        self._samplers = standard_chain(options, view)
-        self._greedy = options.temperature <= 0
-        self._constraint = constraint
+        links = [link if isinstance(link, Link) else Link(link) for link in samplers]
+        chain = [link.sampler for link in links]
+        self._samplers = greedy_chain(chain) if greedy else chain
+        self._links = links[: len(self._samplers)]
+        self._after_native = self._samplers
+        self._listening = [s for s in self._samplers if type(s).accept is not Sampler.accept]
+        self._greedy = greedy
         self._end_ids = [end_id for end_id in end_ids if 0 <= end_id < self._width]
-        self._mask = Mask(vocab_size, self._width, self._end_ids)
-        self._refusals = 0
-        self._plainly_greedy = self._greedy and not self._samplers and constraint is None
         # A chain that begins by keeping fewer works on a copy; others may change the row itself.
-        cuts = options.top_k < self._width and isinstance(next(iter(self._samplers), None), TopK)
+        first = self._samplers[0] if self._samplers else None
+        cuts = isinstance(first, TopK) and first.k < self._width
         self._spoils_row = bool(self._samplers) and not cuts
+        self._again = 0
+        self.held: HeldConstraint | None = None
+        self._plainly_greedy = self._greedy and not self._samplers
+        self.hold(constraint)
 
-    def choose(self, row: NDArray[np.float32]) -> int:
+    def hold(self, constraint: Constraint | None, name: str = "") -> None:
+        """Hold what comes next to a constraint, at its beginning, or to none."""
+        self.held = None
+        if constraint is not None:
+            self.held = HeldConstraint(
+                constraint,
+                name,
+                vocab_size=self._vocab_size,
+                piece_count=self._width,
+                end_ids=self._end_ids,
+            )
+
+    def leave_to_engine(self, count: int) -> None:
+        """Have the engine apply the first samplers: see `TokenEngine.shortlist`."""
+        self._after_native = self._samplers[count:]
+
+    def choose(
+        self, row: Row, companions: Sequence[Row] = (), shortlist: Shortlist | None = None
+    ) -> int:
         """Choose the next token; constraint and samplers are told of it.
 
         Args:
             row: Logits `(vocab_size,)`; will be changed. NaN counts as impossible.
+            companions: The rows of the samplers' companions, in the order of the chain.
+            shortlist: Gives what the engine's own samplers leave of the row, where it has some.
 
         Raises:
             EngineError: For a row with no finite greatest logit, a constraint that allows nothing
                 or contradicts itself, or samplers that leave nothing.
+            SamplerFailedError: If a sampler fails.
+            ConstraintFailedError: If the constraint fails.
         """
-        if self._plainly_greedy:
+        token_id = self.draw(row, companions, shortlist)
+        if self._samplers:
+            self.tell(token_id)
+        return token_id
+
+    def draw(
+        self,
+        row: Row,
+        companions: Sequence[Row] = (),
+        shortlist: Shortlist | None = None,
+        again: int = 0,
+    ) -> int:
+        """Choose as `choose` does, but tell the constraint alone: `tell` the samplers.
+
+        Args:
+            row: As for `choose`.
+            companions: As for `choose`.
+            shortlist: As for `choose`.
+            again: How many tokens were drawn at this position before, and not taken.
+        """
+        self._again = PLACES * again
+        if self._plainly_greedy and self.held is None:
             token_id = int(row[: self._width].argmax())
             if len(row) == self._vocab_size and math.isfinite(row[token_id]):
                 return token_id
+        drawn = None
+        if shortlist is not None and not self._greedy and not (self.held and self.held.masks_first):
+            drawn = self._drawn_natively(shortlist())
+            if drawn is not None and self.held is None:
+                return drawn
         row = self._usable(row)
         with np.errstate(all="ignore"):
-            if self._constraint is None:
-                token_id = self._drawn(Candidates(row), FIRST_DRAW)
-            else:
-                token_id = self._drawn_under(self._constraint, row)
-        self._tell_samplers(token_id)
-        return token_id
+            if self.held is None:
+                return self._drawn(Candidates(row), FIRST_DRAW, companions)
+            return self._drawn_under(self.held, row, companions, drawn)
+
+    def tell(self, token_id: int) -> None:
+        """Tell the samplers of a token that joins the answer."""
+        for sampler in self._listening:
+            try:
+                sampler.accept(token_id)
+            except ANYTHING as error:
+                raise self._failure(sampler, error) from error
 
     def accept(self, token_id: int) -> None:
         """Tell constraint and samplers of a token that was forced.
@@ -92,26 +154,23 @@ class Chooser:
         Raises:
             EngineError: If the constraint refuses it.
         """
-        constraint = self._constraint
-        if constraint is not None and not constraint.accept(self._asked(token_id)):
+        if self.held is not None and not self.held.accept(token_id):
             raise EngineError(f"the constraint refuses token {token_id}, which was forced")
-        self._tell_samplers(token_id)
+        self.tell(token_id)
 
     def forced(self) -> list[int]:
         """Tokens that must come next, each still to be accepted."""
-        return [] if self._constraint is None else list(self._constraint.forced())
+        return [] if self.held is None else self.held.forced()
 
     def allows(self, token_ids: Sequence[int]) -> int:
         """How many of these drafts the constraint would accept in turn; nothing changes."""
-        if self._constraint is None:
-            return len(token_ids)
-        return self._constraint.allows([self._asked(token_id) for token_id in token_ids])
+        return len(token_ids) if self.held is None else self.held.allows(token_ids)
 
     def finished(self) -> bool:
         """Whether the constraint lets nothing follow."""
-        return self._constraint is not None and self._constraint.finished()
+        return self.held is not None and self.held.finished()
 
-    def _usable(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _usable(self, row: Row) -> Row:
         if row.shape != (self._vocab_size,):
             raise EngineError(f"a row of logits of shape {row.shape}, not ({self._vocab_size},)")
         row = row[: self._width]
@@ -124,37 +183,85 @@ class Chooser:
                 )
         return row
 
-    def _drawn_under(self, constraint: Constraint, row: NDArray[np.float32]) -> int:
-        if self._refusals < _MASK_FIRST:
-            free = Candidates(row.copy() if self._spoils_row else row)
-            token_id = self._drawn(free, FIRST_DRAW)
-            if constraint.accept(self._asked(token_id)):
-                self._refusals = max(0, self._refusals - 1)
+    def _drawn_natively(self, left: Sequence[tuple[int, float]]) -> int | None:
+        """Draw from what the engine leaves; None: it leaves that to us."""
+        if not left:
+            return None
+        number = self._view.random_at(FIRST_DRAW)
+        if not self._after_native:
+            return draw_of(left, number)
+        ids, logits = zip(*left, strict=True)
+        candidates = Candidates(np.array(logits, np.float32), np.array(ids, np.int32), ordered=True)
+        with np.errstate(all="ignore"):
+            self._apply(candidates, self._after_native)
+            return draw(candidates, number) if self._has_chance(candidates) else None
+
+    def _drawn_under(
+        self,
+        held: HeldConstraint,
+        row: Row,
+        companions: Sequence[Row],
+        drawn: int | None = None,
+    ) -> int:
+        """Draw what the constraint takes; `drawn` came of the row without it."""
+        if not held.masks_first:
+            token_id = drawn
+            if token_id is None:
+                free = Candidates(row.copy() if self._spoils_row else row)
+                token_id = self._drawn(free, FIRST_DRAW, companions)
+            accepted = held.accept(token_id)
+            held.drawn(accepted=accepted)
+            if accepted:
                 return token_id
-            self._refusals += _REFUSAL
-        token_id = self._drawn(self._mask.apply(constraint, row), MASKED_DRAW)
-        if not constraint.accept(self._asked(token_id)):
+        token_id = self._drawn(held.masked(row), MASKED_DRAW, companions)
+        if not held.accept(token_id):
             raise EngineError(f"the constraint refuses token {token_id}, which its mask allows")
         return token_id
 
-    def _drawn(self, candidates: Candidates, place: int) -> int:
-        for sampler in self._samplers:
-            sampler.apply(candidates)
-            if not sampler.keeps_order:
-                candidates.ordered = False
-        logits = candidates.logits
-        if not len(logits) or not (logits[0] if candidates.ordered else logits.max()) > -np.inf:
+    def _drawn(self, candidates: Candidates, place: int, companions: Sequence[Row]) -> int:
+        if companions:
+            self._apply_beside(candidates, companions)
+        else:
+            self._apply(candidates, self._samplers)
+        if not self._has_chance(candidates):
             raise EngineError(
                 "constraint and samplers leave no token that the model gives a chance"
             )
         if self._greedy:
             return likeliest(candidates)
-        return draw(candidates, self._view.random(place))
+        return draw(candidates, self._view.random_at(place - self._again))
 
-    def _asked(self, token_id: int) -> int:
-        """The id to ask the constraint about: of all that end an answer it knows the first."""
-        return self._end_ids[0] if token_id in self._end_ids else token_id
+    @staticmethod
+    def _has_chance(candidates: Candidates) -> bool:
+        """Whether any of them has a chance."""
+        logits = candidates.logits
+        return bool(len(logits) and (logits[0] if candidates.ordered else logits.max()) > -np.inf)
 
-    def _tell_samplers(self, token_id: int) -> None:
-        for sampler in self._samplers:
-            sampler.accept(token_id)
+    def _apply(self, candidates: Candidates, samplers: Sequence[Sampler]) -> None:
+        for sampler in samplers:
+            try:
+                sampler.apply(candidates)
+            except ANYTHING as error:
+                raise self._failure(sampler, error) from error
+            if not sampler.keeps_order:
+                candidates.ordered = False
+
+    def _apply_beside(self, candidates: Candidates, companions: Sequence[Row]) -> None:
+        """Apply each sampler beside the rows of its own companions."""
+        rows = [row[: self._width] for row in companions]
+        for row in rows:
+            row.flags.writeable = False
+        start = 0
+        for link in self._links:
+            candidates.companion_logits = rows[start : start + link.companions]
+            start += link.companions
+            try:
+                link.sampler.apply(candidates)
+            except ANYTHING as error:
+                raise self._failure(link.sampler, error) from error
+            if not link.sampler.keeps_order:
+                candidates.ordered = False
+
+    def _failure(self, failing: Sampler, error: BaseException) -> Exception:
+        name = next(link.name for link in self._links if link.sampler is failing)
+        return sampler_failed(name, error)

@@ -1,5 +1,8 @@
 """Numbers that depend on seed and position alone, and the draw that ends every chain."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +13,11 @@ FIRST_DRAW = -1
 """Place of the draw that ends a chain; places from 0 up are the samplers' own."""
 MASKED_DRAW = -2
 """Place of the draw under a mask, so that it owes nothing to a first draw that was refused."""
+PLACES = 2
+"""How many places one choice has: who chooses again at a position takes the next ones."""
+
+FEW = 64
+"""Up to so many candidates Python's own floats are faster than arrays."""
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 _GOLDEN = 0x9E37_79B9_7F4A_7C15
@@ -49,6 +57,8 @@ def draw(candidates: Candidates, number: float) -> int:
     Returns:
         A token id; never one of probability zero.
     """
+    if len(candidates) <= FEW:
+        return _drawn_of_few(candidates, number)
     chances = weights(candidates)
     if candidates.ordered:
         sums = chances.cumsum(dtype=np.float64)
@@ -57,6 +67,37 @@ def draw(candidates: Candidates, number: float) -> int:
         mass = number * float(chances.sum(dtype=np.float64))
         index = int(leading(candidates.logits, chances, mass, beyond=True)[-1])
     return _token(candidates, index)
+
+
+def draw_of(left: Sequence[tuple[int, float]], number: float) -> int:
+    """Draw as `draw` does, from ids and logits, likeliest first.
+
+    Args:
+        left: At least one, the first logit finite.
+        number: In [0, 1).
+    """
+    return left[_drawn([logit for _, logit in left], number)][0]
+
+
+def _drawn_of_few(candidates: Candidates, number: float) -> int:
+    logits = candidates.logits.tolist()
+    if candidates.ordered:
+        return _token(candidates, _drawn(logits, number))
+    ids = range(len(logits)) if candidates.ids is None else candidates.ids.tolist()
+    pairs = sorted((-logit, token_id) for logit, token_id in zip(logits, ids, strict=True))
+    return pairs[_drawn([-logit for logit, _ in pairs], number)][1]
+
+
+def _drawn(logits: Sequence[float], number: float) -> int:
+    """Where a number falls among the chances of falling logits."""
+    top = logits[0]
+    if math.isinf(top):  # certain ones share everything
+        return min(int(number * (certain := logits.count(top))), certain - 1)
+    total = 0.0
+    sums = [total := total + math.exp(logit - top) for logit in logits]
+    mass = number * total
+    # The mass of a number next to 1 may round to all of it.
+    return next((place for place, sum_ in enumerate(sums) if sum_ > mass), sums.index(total))
 
 
 def likeliest(candidates: Candidates) -> int:

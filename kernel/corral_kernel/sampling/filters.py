@@ -19,18 +19,19 @@ class TopK(Sampler):
     """
 
     keeps_order = True
+    keeps_best = True
 
     def __init__(self, k: int) -> None:
-        self._k = k
+        self.k = k
 
     def apply(self, candidates: Candidates) -> None:
         """Keep them, ordered."""
-        if self._k >= len(candidates):
+        if self.k >= len(candidates):
             return
         if candidates.ordered:
-            candidates.head(self._k)
+            candidates.head(self.k)
         else:
-            candidates.keep(largest(candidates.logits, self._k), ordered=True)
+            candidates.keep(largest(candidates.logits, self.k), ordered=True)
 
 
 class TypicalP(Sampler):
@@ -38,14 +39,16 @@ class TypicalP(Sampler):
 
     Args:
         p: Below 1. At 0 or less only the most typical token is kept.
+        min_keep: Candidates that are left at least.
 
     Source: Meister et al., "Locally Typical Sampling", arXiv:2202.00666.
     """
 
     keeps_order = True
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, min_keep: int = 0) -> None:
         self._p = p
+        self._min_keep = min_keep
 
     def apply(self, candidates: Candidates) -> None:
         """Keep them, in the order in which they stood."""
@@ -57,6 +60,8 @@ class TypicalP(Sampler):
         surprise = -np.log(chances, out=np.full_like(chances, lowest), where=chances > 0)
         distance = np.abs(surprise - (chances * surprise).sum())
         kept = leading(-distance, chances, self._p, beyond=True)
+        if len(kept) < self._min_keep:
+            kept = largest(-distance, self._min_keep)
         candidates.keep(np.sort(kept), ordered=candidates.ordered)
 
 
@@ -65,24 +70,31 @@ class TopP(Sampler):
 
     Args:
         p: Below 1. At 0 or less only the likeliest token is kept.
+        min_keep: Candidates that are left at least.
 
     Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
     """
 
     keeps_order = True
+    keeps_best = True
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, min_keep: int = 0) -> None:
         self._p = p
+        self._min_keep = min_keep
 
     def apply(self, candidates: Candidates) -> None:
         """Keep them, ordered."""
         chances = weights(candidates)
         if candidates.ordered:
             sums = chances.cumsum(dtype=np.float64)
-            candidates.head(reach(sums, self._p * float(sums[-1])) + 1)
+            count = reach(sums, self._p * float(sums[-1])) + 1
+            candidates.head(max(count, self._min_keep))
         else:
             mass = self._p * float(chances.sum(dtype=np.float64))
-            candidates.keep(leading(candidates.logits, chances, mass), ordered=True)
+            kept = leading(candidates.logits, chances, mass)
+            if len(kept) < self._min_keep:
+                kept = largest(candidates.logits, self._min_keep)
+            candidates.keep(kept, ordered=True)
 
 
 class MinP(Sampler):
@@ -90,14 +102,17 @@ class MinP(Sampler):
 
     Args:
         p: Over 0. At 1 the likeliest token and its equals are kept.
+        min_keep: Candidates that are left at least, the likeliest.
 
     Source: Nguyen et al., "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082.
     """
 
     keeps_order = True
+    keeps_best = True
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, min_keep: int = 0) -> None:
         self._margin = np.float32(min(math.log(p), 0.0))
+        self._min_keep = min_keep
 
     def apply(self, candidates: Candidates) -> None:
         """Keep the others, in the order in which they stood."""
@@ -105,7 +120,9 @@ class MinP(Sampler):
         top = logits[0] if candidates.ordered else logits.max()
         kept = logits >= top + self._margin
         if candidates.ordered:
-            candidates.head(int(np.count_nonzero(kept)))
+            candidates.head(max(int(np.count_nonzero(kept)), self._min_keep))
+        elif self._min_keep > 1 and np.count_nonzero(kept) < self._min_keep:
+            candidates.keep(largest(logits, self._min_keep), ordered=True)
         else:
             candidates.keep(kept)
 
@@ -123,6 +140,7 @@ class Temperature(Sampler):
     """
 
     keeps_order = True
+    keeps_best = True
 
     def __init__(self, temperature: float) -> None:
         self._temperature = max(np.float32(temperature), np.finfo(np.float32).tiny)

@@ -30,13 +30,22 @@ class HistoryView(JobView):
         self._length = self._position = len(prompt)
 
     @property
+    def length(self) -> int:
+        """How many positions there are so far."""
+        return self._length
+
+    @property
     def token_ids(self) -> NDArray[np.int32]:
         """All positions so far `(n,)`, read-only; media are -1."""
         view = self._buffer[: self._length]
         view.flags.writeable = False
         return view
 
-    def random(self, place: int = 0) -> float:
+    def random(self, index: int = 0) -> float:
+        """A number in [0, 1) for the next position, of the first sampler of a chain."""
+        return self.random_at(index)
+
+    def random_at(self, place: int) -> float:
         """A number in [0, 1) for the next position; places below 0 are the kernel's own."""
         return random(self._seed, self._position, place)
 

@@ -30,18 +30,19 @@ class Mask:
         self._piece_count = piece_count
         self._end_ids = end_ids
 
-    def apply(self, constraint: Constraint, row: NDArray[np.float32]) -> Candidates:
-        """Ask for the mask of the next token and leave only what it allows.
+    def read(self, constraint: Constraint) -> bool:
+        """Ask for the mask of the next token, on any thread; False: every token is allowed."""
+        return constraint.mask(self._words)
+
+    def lay(self, row: NDArray[np.float32]) -> Candidates:
+        """Leave only what the mask that was read last allows.
 
         Args:
-            constraint: Asked once; it is not told of any token.
             row: `(piece_count,)`, no NaN; may be changed.
 
         Raises:
             EngineError: If nothing is allowed.
         """
-        if not constraint.mask(self._words):
-            return Candidates(row)
         octets = self._words.astype("<u4", copy=False).view(np.uint8)
         self._copy_end(octets)
         busy = octets.nonzero()[0]

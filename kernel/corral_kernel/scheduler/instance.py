@@ -36,6 +36,8 @@ class Instance:
         keep_alive_ns: How long it stays when idle; `FOREVER`.
         memory_bytes: Estimated until it is loaded, then what the engine says.
         died: Whether its worker ended by itself.
+        stopping: Whether its worker is being ended, or will be as soon as it has one.
+        reloaded_for: The first request that needs it loaded with other options.
     """
 
     def __init__(self, want: Want, slots: int, keep_alive_ns: int) -> None:
@@ -53,6 +55,7 @@ class Instance:
         self.timer: asyncio.TimerHandle | None = None
         self.stopping = False
         self.died = False
+        self.reloaded_for: Waiter | None = None
 
     @property
     def usable(self) -> bool:

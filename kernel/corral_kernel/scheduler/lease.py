@@ -16,9 +16,16 @@ class Lease:
     Args:
         instance: Whose slot it is.
         give_back: The scheduler's.
+        warnings: For whoever sent the request, in words.
     """
 
-    def __init__(self, instance: Instance, give_back: Callable[[Instance], None]) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        give_back: Callable[[Instance], None],
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.warnings = warnings
         self._instance = instance
         self._give_back: Callable[[Instance], None] | None = give_back
 
@@ -56,9 +63,14 @@ class Waiter:
     Args:
         want: What it needs.
         keep_alive_ns: As the request asks; None: as it was.
+
+    Attributes:
+        lease: What it waits for.
+        warnings: That come with the lease.
     """
 
     def __init__(self, want: Want, keep_alive_ns: int | None) -> None:
         self.want = want
+        self.warnings: tuple[str, ...] = ()
         self.keep_alive_ns = keep_alive_ns
         self.lease: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()

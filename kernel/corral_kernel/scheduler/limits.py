@@ -40,10 +40,11 @@ def slots_for(want: Want, budget_bytes: int) -> int:
 def too_large(need_bytes: int, budget_bytes: int) -> OutOfMemoryError:
     """The error for a model that does not fit even alone."""
     return OutOfMemoryError(
-        f"model requires more system memory ({_gib(need_bytes)}) than is available "
-        f"({_gib(budget_bytes)}): set CORRAL_MEMORY_BUDGET, or lower num_ctx"
+        f"model requires more system memory ({_size(need_bytes)}) than is available "
+        f"({_size(budget_bytes)}): set CORRAL_MEMORY_BUDGET, or lower num_ctx"
     )
 
 
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):.1f} GiB"
+def _size(size_bytes: int) -> str:
+    unit, name = (1 << 30, "GiB") if size_bytes >= 1 << 30 else (1 << 20, "MiB")
+    return f"{size_bytes / unit:.1f} {name}"

@@ -28,7 +28,8 @@ from corral_kernel.scheduler.lease import Lease, Waiter
 from corral_kernel.scheduler.limits import NS, Limits, slots_for, too_large
 from corral_kernel.scheduler.memory import default_budget_bytes
 from corral_kernel.scheduler.spare import SpareWorker
-from corral_kernel.scheduler.want import Want
+from corral_kernel.scheduler.waiting import anybody_for, queue_length
+from corral_kernel.scheduler.want import Want, reload_warning
 from corral_kernel.supervisor import WorkerProcess, WorkerSetup
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class Scheduler:
         if instance is not None and instance.state in (State.STARTING, State.READY):
             instance.keep_alive_ns = 0
             instance.touch()
+            if self._loads_for_nobody(instance):
+                self._drain(instance)
             self._rest(instance)
 
     def running(self) -> list[Instance]:
@@ -132,7 +135,8 @@ class Scheduler:
             elif instance is None:
                 self._load(waiter, wanted, blocked, room)
             elif not instance.usable:
-                continue
+                if self._loads_for_nobody(instance):
+                    self._drain(instance)
             elif waiter.want.is_served_by(instance.want):
                 in_turn = instance not in blocked or waiter in instance.owed
                 if in_turn and instance.leases < instance.slots:
@@ -140,6 +144,7 @@ class Scheduler:
                 elif in_turn:
                     wanted.add(instance)
             else:  # it must be loaded anew, with other options
+                self._blame(waiter, instance)
                 self._evict(instance, wanted, blocked)
 
     def _grant(self, waiter: Waiter, instance: Instance) -> None:
@@ -151,7 +156,13 @@ class Scheduler:
             instance.keep_alive_ns = _idle_time(waiter.keep_alive_ns)
             instance.touch()
         instance.used_at = time.monotonic()
-        waiter.lease.set_result(Lease(instance, self._give_back))
+        waiter.lease.set_result(Lease(instance, self._give_back, waiter.warnings))
+
+    def _blame(self, waiter: Waiter, loaded: Instance) -> None:
+        """Note the first request for which a model is loaded anew: it will be warned."""
+        if loaded.reloaded_for is None:
+            loaded.reloaded_for = waiter
+            waiter.warnings = (reload_warning(waiter.want, loaded.want),)
 
     def _load(
         self,
@@ -180,7 +191,7 @@ class Scheduler:
             return
         staying = [i for i in present if i.state is not State.DRAINING]
         while staying and not self._fits(staying, need, room):
-            victim = _victim(staying)
+            victim = self._victim(staying)
             if victim is None or not self._evict(victim, wanted, blocked):
                 break
             staying.remove(victim)
@@ -194,27 +205,26 @@ class Scheduler:
         self._drain(victim)
         return True
 
+    def _victim(self, staying: list[Instance]) -> Instance | None:
+        """Who goes next: one that loads for nobody; then in the order of eviction, idle ones first.
+
+        Busy ones come last, and of those that load for somebody none goes.
+        """
+        unwanted = next((i for i in staying if self._loads_for_nobody(i)), None)
+        ready = sorted((i for i in staying if i.state is State.READY), key=lambda i: i.victim_key())
+        return unwanted or next((i for i in ready if i.idle), ready[0] if ready else None)
+
+    def _loads_for_nobody(self, instance: Instance) -> bool:
+        """Whether all left who waited for it. It goes on, lest impatient clients never get it."""
+        return instance.state is State.STARTING and not anybody_for(instance, self._waiting)
+
     def _fits(self, present: list[Instance], need_bytes: int, room: dict[str, int]) -> bool:
         taken = sum(instance.memory_bytes for instance in present) + sum(room.values())
         count = len(present) + len(room)
         return count < self._max_loaded and taken + need_bytes <= self._budget
 
     def _queue_length(self, newest: Waiter) -> int:
-        """Requests that wait; those for models that come next take the slots of these first."""
-        coming: dict[str, int] = {}
-        length = 0
-        for waiter in self._waiting:
-            instance = self._instances.get(waiter.want.key)
-            is_coming = instance is None or instance.state is not State.READY
-            if is_coming and len(coming) < self._max_loaded:
-                coming.setdefault(waiter.want.key, slots_for(waiter.want, self._budget))
-            if is_coming and coming.get(waiter.want.key, 0) > 0:
-                coming[waiter.want.key] -= 1
-                if waiter is newest:
-                    return 0
-            else:
-                length += 1
-        return length
+        return queue_length(self._waiting, newest, self._instances, self._max_loaded, self._budget)
 
     # ------------------------------------------------------------------------------ transitions
 
@@ -236,7 +246,7 @@ class Scheduler:
         self._spare.prepare()
 
     async def _load_on(self, worker: WorkerProcess, instance: Instance) -> EngineInfo:
-        if self._closing:
+        if self._closing or instance.stopping:
             raise _shutting_down()
         want = instance.want
         info = await worker.load(
@@ -250,7 +260,7 @@ class Scheduler:
                 slots=instance.slots,
             ),
         )
-        if worker.lost.done():  # it ended right after it said that it is ready
+        if worker.lost.done():  # it ended, or was ended, right after it said that it is ready
             raise WorkerDiedError(want.name, None)
         return info
 
@@ -276,6 +286,10 @@ class Scheduler:
         want = instance.want
         if instance.worker is not None:
             await instance.worker.stop()
+        if instance.stopping:  # nobody waited for it any more
+            self._forget(instance)
+            self._pump()
+            return
         if isinstance(error, WorkerDiedError):
             self._deaths.record(want, error.detail)
         elif not isinstance(error, CorralError):
@@ -337,8 +351,10 @@ class Scheduler:
             self._stop(instance)
 
     def _stop(self, instance: Instance) -> None:
-        if not instance.stopping and instance.worker is not None:
-            instance.stopping = True
+        if instance.stopping:
+            return
+        instance.stopping = True
+        if instance.worker is not None:  # else it is about to get one, which ends then
             self._run(instance.worker.stop())
 
     def _worker_lost(self, instance: Instance) -> None:
@@ -376,12 +392,6 @@ class Scheduler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _victim(staying: list[Instance]) -> Instance | None:
-    """Who goes next: the first idle one in the order of eviction, else the first that is ready."""
-    ready = sorted((i for i in staying if i.state is State.READY), key=lambda i: i.victim_key())
-    return next((i for i in ready if i.idle), ready[0] if ready else None)
 
 
 def _idle_time(keep_alive_ns: int) -> int:

@@ -1,5 +1,6 @@
 """What a request needs loaded, and whether what is loaded will do."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -44,16 +45,34 @@ class Want(Struct, frozen=True, kw_only=True):
 
     def is_served_by(self, loaded: "Want") -> bool:
         """Whether a model loaded for another request will do, so that nothing is reloaded."""
-        if self.plugin != loaded.plugin or self.claim.backend != loaded.claim.backend:
-            return False
+        same_backend = self.plugin == loaded.plugin and self.claim.backend == loaded.claim.backend
+        return same_backend and next(self.differing(loaded), None) is None
+
+    def differing(self, loaded: "Want") -> Iterator[str]:
+        """Names of load options for which what is loaded will not do."""
         ours, theirs = self.options, loaded.options
         plain = (ours.keys() | theirs.keys()) - NEVER_COMPARED
-        if any(ours.get(name) != theirs.get(name) for name in plain):
-            return False
+        yield from (name for name in sorted(plain) if ours.get(name) != theirs.get(name))
         for name in ("num_ctx", "num_batch"):
             both_automatic = name in self.automatic and name in loaded.automatic
             if not both_automatic and ours[name] != theirs[name]:
-                return False
+                yield name
         if ours["num_gpu"] >= 0 and ours["num_gpu"] != theirs["num_gpu"]:
-            return False
-        return ours["use_mmap"] is None or ours["use_mmap"] == theirs["use_mmap"]
+            yield "num_gpu"
+        if ours["use_mmap"] is not None and ours["use_mmap"] != theirs["use_mmap"]:
+            yield "use_mmap"
+
+
+def reload_warning(want: Want, loaded: Want) -> str:
+    """What to tell who has a loaded model loaded anew."""
+    if want.claim.backend != loaded.claim.backend:
+        what = f"backend {want.claim.backend!r} instead of {loaded.claim.backend!r}"
+    else:
+        what = ", ".join(
+            f"{name} {want.options.get(name)} instead of {loaded.options.get(name)}"
+            for name in want.differing(loaded)
+        )
+    return (
+        f"the model was loaded anew for this request ({what}); where requests with different load "
+        "options alternate, each of them waits for a load: send all with the same"
+    )

@@ -95,7 +95,7 @@ class BlobWriter:
 
     def _store(self, final: Path) -> None:
         if _size(final) == self.size_bytes:
-            os.utime(final)
+            _mark_used(final)
             return
         os.fsync(self._descriptor)
         self._unfinished.replace(final)
@@ -118,6 +118,28 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
+
+
+def _mark_used(path: Path) -> None:
+    """Move the time by which `used_at` tells how long nobody needed a file."""
+    status = path.stat()
+    if _is_shared(status):  # the modification time belongs to its other names too
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        os.utime(path)
+
+
+def used_at(status: os.stat_result) -> float:
+    """Tell when a file of the store was written or last marked as used, in Unix seconds.
+
+    Of one that is linked from elsewhere, such as from a Python package, that is the time at which
+    anything of it was changed: marking it must not make the package's file look new.
+    """
+    return status.st_ctime if _is_shared(status) else status.st_mtime
+
+
+def _is_shared(status: os.stat_result) -> bool:
+    return status.st_nlink > 1
 
 
 class Blobs:
@@ -169,7 +191,7 @@ class Blobs:
         """Mark a blob as used just now, so that no clean-up takes it; False if it is not there."""
         with store_errors(f"marking the blob {digest} as used"):
             try:
-                os.utime(self.path(digest))
+                _mark_used(self.path(digest))
             except FileNotFoundError:
                 return False
             except PermissionError:

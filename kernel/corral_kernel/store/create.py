@@ -123,7 +123,10 @@ class _Assembly:
             stored, source = self._store.find(base)
             model = self._store.open(base)
         except ModelNotFoundError:
-            raise ManifestNotFoundError("pull model manifest: file does not exist") from None
+            raise ManifestNotFoundError(
+                f"there is no model {base.short} here, and this release cannot pull one: "
+                "name a model that is listed, or a GGUF file"
+            ) from None
         if model.is_remote:
             raise UnsupportedError(f"{base.short} is a model on another host: name a local one")
         if model.format == "safetensors":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corral_kernel.errors import CorralError, InvalidDigestError
 from corral_kernel.names import parse_digest
-from corral_kernel.store.blobs import Blobs
+from corral_kernel.store.blobs import Blobs, used_at
 from corral_kernel.store.files import sweep_unfinished
 from corral_kernel.store.manifests import Manifests
 
@@ -56,7 +56,7 @@ def prune(blobs: Blobs, manifests: Manifests) -> list[str]:
     removed = []
     for entry in list(blobs.entries()):
         with contextlib.suppress(OSError):
-            if entry.stat().st_mtime < old and _digest(entry.name) not in needed:
+            if used_at(entry.stat()) < old and _digest(entry.name) not in needed:
                 Path(entry.path).unlink()
                 removed.append(entry.name)
     manifests.remove_empty_folders()

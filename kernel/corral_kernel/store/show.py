@@ -6,8 +6,9 @@ from typing import Any
 
 from corral_kernel.gguf import GgufHeader, Value, ValueType, read_value
 from corral_kernel.gotext import nearest_float32
+from corral_kernel.modelfile import quote
 from corral_kernel.models import DEFAULT_TEMPLATE, Model, ModelFile
-from corral_kernel.store.govalues import plain, syntax
+from corral_kernel.store.govalues import go_json, plain, syntax
 
 _LEFT_OUT = frozenset({"general.name", "tokenizer.chat_template"})
 _KEY_COLUMNS = 30
@@ -22,7 +23,10 @@ def parameters_text(model: Model) -> str:
     lines = []
     for key, value in sorted(model.parameters.items()):
         items = value if isinstance(value, (list, tuple)) else [value]
-        lines += [f"{key:<{_KEY_COLUMNS}} {syntax(item)}" for item in items]
+        lines += [
+            f"{key:<{_KEY_COLUMNS}} {_parameter(item) if isinstance(item, dict) else syntax(item)}"
+            for item in items
+        ]
     return "\n".join(lines)
 
 
@@ -41,22 +45,29 @@ def modelfile_text(
         lines.append("# To build a new Modelfile based on this, replace FROM with:")
     lines += [f"# FROM {model.name.short}", ""]
     lines += _file_lines(model)
-    lines.append(f"TEMPLATE {_quote(model.template or DEFAULT_TEMPLATE)}")
+    # The one inside the weights goes with them: as a TEMPLATE it would be taken for a Go template.
+    if model.template or not model.jinja_template:
+        lines.append(f"TEMPLATE {quote(shown_template(model))}")
     for word, text in (
         ("SYSTEM", system or model.system),
         ("RENDERER", model.config.renderer),
         ("PARSER", model.config.parser),
     ):
         if text:
-            lines.append(f"{word} {_quote(text)}")
+            lines.append(f"{word} {quote(text)}")
     for key, value in sorted({**model.parameters, **(options or {})}.items()):
         items = value if isinstance(value, (list, tuple)) else [value]
-        lines += [f"PARAMETER {key} {_quote(plain(item))}" for item in items]
-    lines += [f"LICENSE {_quote(text)}" for text in model.licenses]
+        lines += [f"PARAMETER {key} {quote(_parameter(item))}" for item in items]
+    lines += [f"LICENSE {quote(text)}" for text in model.licenses]
     for message in model.messages:
         role, content = message.get("role") or "", message.get("content") or ""
-        lines.append(f"MESSAGE {role} {_quote(plain(content))}")
+        lines.append(f"MESSAGE {role} {quote(plain(content))}")
     return "\n".join(lines) + "\n"
+
+
+def _parameter(value: Any) -> str:
+    """Write an object as JSON, as Modelfiles have it: Ollama knows no parameter that is one."""
+    return go_json(value).decode() if isinstance(value, dict) else plain(value)
 
 
 def _file_lines(model: Model) -> list[str]:
@@ -66,13 +77,6 @@ def _file_lines(model: Model) -> list[str]:
     named += [("DRAFT", file) for file in model.drafts[:1]]
     named += [("FROM", file) for file in model.projectors]
     return [f"{word} {file.path.absolute()}" for word, file in named if file]
-
-
-def _quote(text: str) -> str:
-    if "\n" not in text and not text.startswith(" ") and not text.endswith(" "):
-        return text
-    marks = '"""' if '"' in text else '"'
-    return f"{marks}{text}{marks}"
 
 
 def shown_template(model: Model) -> str:

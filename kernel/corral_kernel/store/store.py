@@ -19,7 +19,7 @@ from corral_kernel.models import LentModel, Model, ModelFile
 from corral_kernel.names import ModelName, NameParts
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
-from corral_kernel.store.files import reason_of
+from corral_kernel.store.files import reason_of, store_errors
 from corral_kernel.store.lending import Lending, LentSource, OwnSource
 from corral_kernel.store.manifests import Manifests, StoredManifest, parse_manifest
 from corral_kernel.store.opening import BlobSource, open_model
@@ -69,8 +69,14 @@ class Store:
         self._opened: dict[NameParts, Model] = {}
 
     def start_up(self) -> None:
-        """Clean up after crashes and old releases. Call once, before the first request."""
-        with self._lock:
+        """Clean up after crashes and old releases. Call once, before the first request.
+
+        Raises:
+            StoreError: If the folder cannot be used.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root} is no folder: set CORRAL_MODELS (OLLAMA_MODELS) to one")
+        with self._lock, store_errors(f"opening the store {self.root}"):
             rename_legacy_blobs(self.blobs)
             sweep_writers(self.blobs, self._manifests)
             if self.prunes and (removed := prune(self.blobs, self._manifests)):

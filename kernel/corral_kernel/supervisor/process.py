@@ -20,6 +20,7 @@ from corral_kernel.errors import (
     LoadError,
     LoadTimeoutError,
     RemoteJobError,
+    ShuttingDownError,
     WorkerDiedError,
     WorkerError,
     WorkerHungError,
@@ -49,6 +50,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
         load_timeout_s: Of loading without progress; infinite: none.
         step_timeout_s: While a job is open, of silence; infinite: none.
         text_deadline_s: Of rendering, tokenizing and compiling one request.
+        sampler_timeout_s: Of a request's samplers and constraint in one step; infinite: none.
         limits: Of readers of jobs.
     """
 
@@ -58,6 +60,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
     load_timeout_s: float = 300.0
     step_timeout_s: float = 120.0
     text_deadline_s: float = 20.0
+    sampler_timeout_s: float = 1.0
     limits: JobLimits = JobLimits()
 
 
@@ -88,6 +91,7 @@ class WorkerProcess(asyncio.Protocol):
         self._last_job = 0
         self._overdue: dict[int, asyncio.TimerHandle] = {}  # cancelled jobs, whose end is owed
         self._cause: CorralError | None = None
+        self._load_failed = False  # it told why and ends by itself
         self._process: subprocess.Popen[bytes]
         self._tail: OutputTail
         self._ending: asyncio.Task[None] | None = None
@@ -147,6 +151,7 @@ class WorkerProcess(asyncio.Protocol):
             disabled=self._setup.disabled,
             debug=self._setup.debug,
             text_deadline_s=self._setup.text_deadline_s,
+            sampler_timeout_s=min(self._setup.sampler_timeout_s, LONGEST_TIMEOUT_S),
         )
         return msgspec.json.encode(setup).decode()
 
@@ -278,6 +283,7 @@ class WorkerProcess(asyncio.Protocol):
             case frames.Loaded():
                 self._settle_load(message.info)
             case frames.LoadFailed():
+                self._load_failed = True
                 self._settle_load(RemoteJobError(message.code, message.message))
             case frames.Hello():
                 if message.api_version != API_VERSION:
@@ -310,14 +316,14 @@ class WorkerProcess(asyncio.Protocol):
         """A frame was owed and did not come."""
         cause: CorralError = WorkerHungError(
             f"worker for {self._name!r} was silent for {timeout_s:g} s with requests open; "
-            "it was killed"
+            "it was killed",
+            alone=len(self._jobs) == 1,
         )
         if self._loaded is not None and not self._loaded.done():
             cause = LoadTimeoutError(
                 f"timed out waiting for llama-server to start - {self._name} showed no progress "
                 f"for {timeout_s:g} s"
             )
-        logger.warning("%s", cause)
         self.kill(cause)
 
     # --------------------------------------------------------------------------------- the end
@@ -341,13 +347,20 @@ class WorkerProcess(asyncio.Protocol):
             await asyncio.wait_for(asyncio.shield(self._tail.closed), LAST_WORDS_S)
         self._tail.close()
         error = self._death()
-        if not known:
-            logger.warning("%s", error)
+        self._tell(error, known=known)
         self._settle_load(error)
         self.gone.set_result(None)
         for stream in self._jobs.values():
             stream.fail(error)
         self._jobs.clear()
+
+    def _tell(self, error: CorralError, *, known: bool) -> None:
+        """Log one line of an end that nobody ordered, with all that there is to look into it."""
+        ordered = known and (self._cause is None or isinstance(self._cause, ShuttingDownError))
+        if ordered or self._load_failed:
+            return
+        last = "" if self._cause is None else f"; it printed last: {self.last_words or '-'}"
+        logger.warning("%s (pid %d, requests open: %d)%s", error, self.pid, len(self._jobs), last)
 
     def _death(self) -> CorralError:
         if self._cause is not None:

@@ -9,18 +9,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import Encoder, Engine, Rows, TokenEngine
 from corral_kernel.errors import CancelledJobError, CorralError, EngineError
 from corral_kernel.frames import Failed, JobEvent, Step
+from corral_kernel.worker.ahead import Ahead
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding
+from corral_kernel.worker.guard import Guard
+from corral_kernel.worker.pairing import Pairing, admit_all, no_room
 from corral_kernel.worker.running import Running
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SHARE = 8
 """A worker with open jobs writes at least this many frames in a step timeout."""
+SAMPLER_TIMEOUT_S = 1.0
 
 
 class Loop:
@@ -30,9 +40,17 @@ class Loop:
         engine: A `TokenEngine`, an `Encoder`, or both.
         channel: Where events go.
         step_timeout_s: While anything is open a frame is owed this often.
+        sampler_timeout_s: What a job's samplers and constraint may take in one step, where they
+            are not the kernel's own.
     """
 
-    def __init__(self, engine: Engine, channel: Channel, step_timeout_s: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        channel: Channel,
+        step_timeout_s: float,
+        sampler_timeout_s: float = SAMPLER_TIMEOUT_S,
+    ) -> None:
         self._engine = engine if isinstance(engine, TokenEngine) else None
         self._encoder = engine if isinstance(engine, Encoder) else None
         self._channel = channel
@@ -45,6 +63,9 @@ class Loop:
         self._waiting: deque[Running] = deque()
         self._room_sought = False  # `admit` said no, and nobody was released since
         self._live: dict[int, Running] = {}
+        self._pairing = Pairing()
+        self._guard = Guard(sampler_timeout_s)
+        self._ahead = Ahead(sampler_timeout_s)
         self._encodings: deque[Encoding] = deque()
         self._events: list[JobEvent] = []
         self._written_at = time.monotonic()
@@ -83,6 +104,8 @@ class Loop:
     def blame(self, job_id: int, error: Exception) -> None:
         """End a job by what was raised on its behalf."""
         if isinstance(error, CorralError):
+            if error.__cause__ is not None:  # of a plugin, whose author wants to know where
+                logger.warning("job %d failed", job_id, exc_info=error)
             self._fail(job_id, error.code, str(error))
             return
         logger.error("job %d failed", job_id, exc_info=error)
@@ -117,6 +140,7 @@ class Loop:
             if self._engine is not None and self._feeding():
                 for rows in self._engine.forward():
                     self._advance(rows)
+                self._pairing.keep()
                 self._write()
 
     def _feeding(self) -> bool:
@@ -141,18 +165,19 @@ class Loop:
         while self._engine is not None and self._waiting and not self._room_sought:
             job = self._waiting[0]
             try:
-                admission = self._engine.admit(job.job())
+                admission = admit_all(self._engine, job)
             except Exception as error:  # noqa: BLE001 - whatever `admit` raises is this job's
                 self.blame(job.id, error)
                 continue
             if admission is not None:
                 self._waiting.popleft()
                 self._live[job.id] = job
-                job.admitted(admission.cached_tokens)
+                self._pairing.add(job)
+                job.admitted(admission, partial(self._engine.shortlist, job.id))
             elif self._live:
                 self._room_sought = True
             else:
-                self.blame(job.id, EngineError("it found no room, with nothing else running"))
+                self.blame(job.id, no_room(job))
 
     def _encode(self) -> None:
         """One batch between two steps, so that nobody's tokens wait for a long list of texts."""
@@ -169,14 +194,29 @@ class Loop:
             self.blame(encoding.id, error)
 
     def _advance(self, rows: Rows) -> None:
-        job = self._live[rows.job_id]
+        paired = self._pairing.job_of(rows.job_id)
+        job = paired or self._live.get(rows.job_id)
+        if job is None:  # it ended in this very step, by another of its sequences
+            return
         if rows.error is not None:
             self._fail(job.id, EngineError.code, rows.error)
-            return
-        if rows.logits is None:
-            return
+        elif paired is not None:
+            if complete := self._pairing.take(rows):
+                self._choose(job, complete[0][None], complete[1:])
+        elif rows.logits is not None:
+            self._choose(job, rows.logits)
+
+    def _choose(
+        self,
+        job: Running,
+        rows: "NDArray[np.float32]",
+        companions: "Sequence[NDArray[np.float32]]" = (),
+    ) -> None:
         try:
-            chosen = job.choose(rows.logits)
+            if job.guarded:
+                chosen = self._guard.call(job.choose, rows, companions)
+            else:
+                chosen = job.choose(rows, companions)
         except Exception as error:  # noqa: BLE001 - samplers and constraints are anybody's
             self.blame(job.id, error)
             return
@@ -193,12 +233,18 @@ class Loop:
 
     def _feed(self, job: Running, chosen: list[int]) -> None:
         assert self._engine is not None
-        try:
-            drafts = job.drafts() if self._can_draft else ()
-        except Exception as error:  # noqa: BLE001 - constraints are anybody's
-            self.blame(job.id, error)
-            return
+        drafts: Sequence[int] = ()
+        if self._can_draft:
+            try:
+                drafts = self._guard.call(job.drafts) if job.guarded else job.drafts()
+            except Exception as error:  # noqa: BLE001 - constraints are anybody's
+                self.blame(job.id, error)
+                return
         self._engine.extend(job.id, chosen, drafts)
+        for track in job.companions:
+            self._engine.extend(track.id, chosen)
+        if job.guarded:
+            job.make_mask_ahead(self._ahead)
 
     def _make_room(self, job: Running, chosen: list[int]) -> bool:
         """The window is full: end the job, or forget half of what is not to be kept.
@@ -206,19 +252,21 @@ class Loop:
         Returns:
             False if the job waits to be admitted again, with its text written.
         """
-        if not job.spec.shift:
-            job.finish("length")
-            return True
-        span = job.to_forget(len(chosen))
-        if span is None:
+        spans = {t: t.to_forget(len(chosen)) for t in job.tracks if t.is_full}
+        if not job.spec.shift or None in spans.values():
             job.finish("length")
             return True
         assert self._engine is not None
-        moved = self._engine.cut(job.id, *span)
-        job.forget(*span)
+        moved = True
+        for track, span in spans.items():
+            assert span is not None
+            moved = moved and self._engine.cut(track.id, *span)
+            track.forget(*span)
         if moved:
             return True
         self._release(job.id)
+        for track in job.tracks:
+            track.renew()
         self._waiting.appendleft(job)
         if (text := job.text()) is not None:
             self._events.append(text)
@@ -242,8 +290,10 @@ class Loop:
 
     def _release(self, job_id: int) -> None:
         assert self._engine is not None
-        del self._live[job_id]
-        self._engine.release(job_id)
+        job = self._live.pop(job_id)
+        self._pairing.remove(job)
+        for track in job.tracks:
+            self._engine.release(track.id)
         self._room_sought = False
 
     def _write(self) -> None:

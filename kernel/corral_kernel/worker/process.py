@@ -13,7 +13,7 @@ from typing import assert_never
 
 import msgspec
 
-from corral_kernel import API_VERSION, frames, options
+from corral_kernel import API_VERSION, frames
 from corral_kernel.contracts import Encoder, Engine, LoadRequest, TokenEngine
 from corral_kernel.errors import (
     CorralError,
@@ -23,6 +23,7 @@ from corral_kernel.errors import (
     TemplateError,
     UnsupportedError,
 )
+from corral_kernel.fields import build
 from corral_kernel.plugins import Plugins
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding, tokenize
@@ -49,11 +50,15 @@ class Worker:
         channel: To the server.
         plugins: Of this process.
         text_deadline_s: What preparing one request may take.
+        sampler_timeout_s: What a request's samplers and constraint may take in one step.
     """
 
-    def __init__(self, channel: Channel, plugins: Plugins, text_deadline_s: float) -> None:
+    def __init__(
+        self, channel: Channel, plugins: Plugins, text_deadline_s: float, sampler_timeout_s: float
+    ) -> None:
         self._channel = channel
         self._plugins = plugins
+        self._sampler_timeout_s = sampler_timeout_s
         self._loads: queue.SimpleQueue[frames.Load] = queue.SimpleQueue()
         self._loop: Loop | None = None
         self._engine: Engine | None = None
@@ -92,7 +97,7 @@ class Worker:
             raise PluginError(f"backend {load.claim.backend!r} is not installed here any more")
         request = LoadRequest(
             claim=load.claim,
-            options=options.build(found[1].options, load.options),
+            options=build(found[1].options, load.options),
             files=load.files,
             slots=load.slots,
             report=self._reporter(),
@@ -101,7 +106,7 @@ class Worker:
         if isinstance(engine, TokenEngine):
             draft = load.options.get("draft_num_predict") or 0
             self._preparer = Preparer(engine, self._plugins, draft)
-        return Loop(engine, self._channel, load.step_timeout_s)
+        return Loop(engine, self._channel, load.step_timeout_s, self._sampler_timeout_s)
 
     def _reporter(self) -> Callable[[float], bool]:
         """A backend may report as often as it likes; a few a second are sent."""
@@ -182,7 +187,9 @@ def main(argument: str) -> int:
     """Run a worker; `argument` is a `Setup` as JSON."""
     setup = msgspec.json.decode(argument, type=Setup)
     _die_with(setup.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to handle
+    # A terminal's Ctrl-C and a service manager's SIGTERM are the server's to handle: it ends us.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(
         level=logging.DEBUG if setup.debug else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
@@ -190,7 +197,8 @@ def main(argument: str) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     channel = Channel(socket.socket(fileno=setup.descriptor))
     plugins = Plugins(setup.only, setup.disabled)
-    status = Worker(channel, plugins, setup.text_deadline_s).run()
+    worker = Worker(channel, plugins, setup.text_deadline_s, setup.sampler_timeout_s)
+    status = worker.run()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # the reader thread is deep in a read: an orderly exit would wait for it

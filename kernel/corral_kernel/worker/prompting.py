@@ -67,7 +67,8 @@ class PromptBuilder:
         if spec.cut_middle and built is not None and built.prompt.length > context_tokens - 1:
             built = self._cut(built, num_keep, shift=shift)
         if built is None or not self._fits(built):
-            raise PromptTooLongError(f"the prompt is over {context_tokens} tokens")
+            length = f"over {context_tokens}" if built is None else built.prompt.length
+            raise PromptTooLongError(f"it has {length} tokens, and {context_tokens} fit (num_ctx)")
         if built.prompt.length == 0:
             raise UnsupportedError(
                 "the prompt comes to no tokens at all, and the model adds none of its own"

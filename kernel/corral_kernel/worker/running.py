@@ -1,15 +1,18 @@
 """One completion in the loop: its tokens, its text, its limits and its clock."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from corral_kernel.contracts import Job, Prompt, Tokenizer, TokenSegment
+from corral_kernel.contracts import Admission, Tokenizer
 from corral_kernel.frames import Accepted, Done, Generate, Text, TokenLogprob
-from corral_kernel.sampling import Chooser, HistoryView, RawProbs, forced_logprob
+from corral_kernel.sampling import Chooser, RawProbs, forced_logprob
+from corral_kernel.worker.ahead import Ahead
+from corral_kernel.worker.course import Course
 from corral_kernel.worker.drafting import PromptLookup
 from corral_kernel.worker.output import Output, RepeatGuard
-from corral_kernel.worker.prompting import kept_tokens
+from corral_kernel.worker.track import Track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,94 +21,106 @@ if TYPE_CHECKING:
 WINDOWS = 10
 """An answer without a limit of its own ends after this many context lengths."""
 
-LEAST_MOVING = 4
-"""Positions at the end of the window that `num_keep` cannot claim."""
-
 
 class Running:
     """A prepared job. The loop calls it, on the engine thread alone.
 
     Args:
         spec: The request.
-        prompt: What to continue.
+        track: The sequence of its own.
+        companions: Further sequences that are fed what is chosen.
         accepted: To be reported when the loop takes it.
-        chooser: Chooses its tokens; its view is `view`.
-        view: The history; begins as the prompt's.
+        chooser: Chooses its tokens; its view is the track's.
+        course: The plan that its answer follows, if there is one.
         tokenizer: The model's.
-        context_tokens: Positions that it may occupy.
         drafts: Draft tokens a step; 0: none.
+        guarded: Whether strangers' code runs in it.
+
+    Attributes:
+        tracks: All its sequences, its own first.
+        held: Chosen while it was paused, still to be fed.
+        reason: Why it ended; empty: it did not.
     """
 
     def __init__(  # noqa: PLR0913 - what a job is made of
         self,
         spec: Generate,
         *,
-        prompt: Prompt,
+        track: Track,
+        companions: Sequence[Track] = (),
         accepted: Accepted,
         chooser: Chooser,
-        view: HistoryView,
+        course: Course | None = None,
         tokenizer: Tokenizer,
-        context_tokens: int,
         drafts: int = 0,
+        guarded: bool = False,
     ) -> None:
         self.id = spec.job_id
         self.spec = spec
         self.accepted = accepted
-        self.held: list[int] | None = None  # chosen while paused, still to be fed
+        self.guarded = guarded
+        self.tracks = (track, *companions)
+        self.companions = companions
+        self.held: list[int] | None = None
         self.reason = ""
-        self._prompt = prompt
-        self._prompt_tokens = prompt.length
+        self._prompt_tokens = track.view.length
         self._chooser = chooser
-        self._view = view
+        self._course = course
+        self._view = track.view
         self._tokenizer = tokenizer
-        self._context_tokens = context_tokens
-        self._prompt_ids = prompt.history() if spec.want_ids else []
+        self._prompt_ids = track.view.token_ids.tolist() if spec.want_ids else []
         self._answer_ids: list[int] = []
-        self._moved = False  # whether positions were cut: the view is what the engine holds
+        self._shortlist: Callable[[int], Sequence[tuple[int, float]]] | None = None
         self._output = Output(spec.options.stop)
         self._guard = RepeatGuard(spec.repeat_limit)
-        self._limit = _limit(spec.options.num_predict, context_tokens)
+        self._limit = _limit(spec.options.num_predict, track.view.context_tokens)
         self._answer: list[str] = []
         self._unsent = 0  # the first piece of the answer that is still to be sent
         self._logprobs: list[TokenLogprob] = []
-        self._lookup = PromptLookup(drafts) if drafts else None
+        self._lookup = PromptLookup(drafts) if drafts and not companions else None
         self._drafts: Sequence[int] = ()
         self._count = self._forced = self._cached = self._steps = 0
         self._admitted_ns = self._first_ns = 0
         if self._limit:
-            # What has to come first joins the prompt: it needs no step of its own.
-            begun = TokenSegment(self._take_forced())
-            self._prompt = Prompt((*prompt.segments, begun))
+            begun: list[int] = []
+            self._take_forced(begun)
+            self._feed_companions(begun)
+            for each in self.tracks:
+                each.begin_with(begun)
 
     # ------------------------------------------------------------------------ on its way in
 
-    def job(self) -> Job:
-        """What the engine admits: the prompt, or after a cut what is left of everything."""
-        prompt = self._prompt
-        if self._moved:
-            prompt = Prompt((TokenSegment(self._view.token_ids.tolist()),))
-        room = self._context_tokens - prompt.length
-        return Job(
-            id=self.id,
-            prompt=prompt,
-            max_tokens=max(0, min(room, self._limit - self._count)),
-            adapters=self.spec.adapters,
-            cache_scope=self.spec.cache_scope,
-        )
+    @property
+    def left(self) -> int:
+        """Tokens that may still join the answer."""
+        return self._limit - self._count
 
-    def admitted(self, cached_tokens: int) -> None:
-        """It has room."""
+    def admitted(
+        self, admission: Admission, shortlist: Callable[[int], Sequence[tuple[int, float]]]
+    ) -> None:
+        """It has room.
+
+        Args:
+            admission: What the engine said of its own sequence.
+            shortlist: Gives the engine's own choice for one of the last rows.
+        """
+        natively = 0 if self.companions else admission.native_samplers
+        self._shortlist = shortlist if natively else None
+        self._chooser.leave_to_engine(natively)
         if not self._admitted_ns:
             self._admitted_ns = time.perf_counter_ns()
-            self._cached = cached_tokens
+            self._cached = admission.cached_tokens
 
     # ------------------------------------------------------------------------------- a step
 
-    def choose(self, rows: "NDArray[np.float32]") -> list[int]:
+    def choose(
+        self, rows: "NDArray[np.float32]", companions: "Sequence[NDArray[np.float32]]" = ()
+    ) -> list[int]:
         """Choose a token for each row that counts; give those to feed next. May end the job.
 
         Args:
             rows: `(1 + drafts, vocab_size)`, the engine's own; may be written to.
+            companions: One row of each companion.
         """
         if not self._first_ns:
             self._first_ns = time.perf_counter_ns()
@@ -114,29 +129,60 @@ class Running:
             self.finish("length")
         if self.reason:  # else what was forced before the first row has ended it
             return []
-        chosen: list[int] = []
+        if self._course is not None:
+            chosen = self._choose_by(self._course, rows, companions)
+            self._feed_companions(chosen)
+            return chosen
+        chosen = []
         for place, row in enumerate(rows):
-            probs = (
-                None if self.spec.logprobs is None else RawProbs(row, len(self._tokenizer.pieces))
-            )
-            token_id = self._chooser.choose(row)
+            probs = None if self.spec.logprobs is None else self._probs(row)
+            natively = self._shortlist and partial(self._shortlist, place)
+            token_id = self._chooser.choose(row, companions, natively)
             chosen.append(token_id)
             self._commit(token_id, probs)
             drafted = place < len(self._drafts) and self._drafts[place] == token_id
             if self.reason or not drafted:
                 break
-        if not self.reason:
-            chosen += self._take_forced()
+        self._feed_companions(chosen)
+        return chosen
+
+    def _choose_by(
+        self,
+        course: Course,
+        rows: "NDArray[np.float32]",
+        companions: "Sequence[NDArray[np.float32]]",
+    ) -> list[int]:
+        """Choose as a plan says. What it forces may agree with the drafts as well."""
+        chosen: list[int] = []
+        while (place := len(chosen)) < len(rows):
+            probs = None if self.spec.logprobs is None else self._probs(rows[place])
+            natively = self._shortlist and partial(self._shortlist, place)
+            for token_id in course.pick(rows[place], companions, natively):
+                chosen.append(token_id)
+                self._commit(token_id, probs)
+                probs = None  # of a token that was cut, the rest has no rows
+                if self.reason:
+                    return chosen
+            self._take_forced(chosen, place)
+            assert len(chosen) > place, "where nothing is drawn something is forced"
+            if self.reason or list(self._drafts[place : len(chosen)]) != chosen[place:]:
+                break
         return chosen
 
     def drafts(self) -> Sequence[int]:
         """Guesses at what follows, to be fed with what was chosen."""
         self._drafts = ()
         if self._lookup is not None and not self.reason:
-            room = min(self._limit - self._count, self._context_tokens - self.positions)
+            room = min(self.left, self._view.context_tokens - self._view.length)
             guesses = self._lookup.propose(self._view.token_ids, max(0, room - 1))
             self._drafts = guesses[: self._chooser.allows(guesses)]
         return self._drafts
+
+    def make_mask_ahead(self, ahead: Ahead) -> None:
+        """Have a slow constraint's next mask made while the engine computes."""
+        held = self._chooser.held
+        if held is not None and held.is_slow:
+            held.make_ahead(ahead.submit)
 
     def text(self) -> Text | None:
         """The piece of the answer that this step decided, if any."""
@@ -167,36 +213,11 @@ class Running:
     # --------------------------------------------------------------------------- the window
 
     @property
-    def positions(self) -> int:
-        """Positions that the whole sequence would occupy now."""
-        return len(self._view.token_ids)
-
-    @property
     def is_full(self) -> bool:
         """Whether what was chosen does not fit into the window any more."""
-        return self.positions > self._context_tokens
-
-    def to_forget(self, chosen: int) -> tuple[int, int] | None:
-        """The positions to cut so that what was chosen fits: half of what is not to be kept.
-
-        Args:
-            chosen: Tokens that the engine was not fed yet, the last of the sequence.
-
-        Returns:
-            Start and stop; None if too much is to be kept.
-        """
-        fed = self.positions - chosen
-        wanted = self.spec.options.num_keep
-        whole = self._view.prompt_tokens
-        keep = kept_tokens(self._tokenizer, wanted, whole if wanted < 0 else fed, fed)
-        keep = max(0, min(keep, self._context_tokens - LEAST_MOVING))
-        stop = keep + max(chosen, (fed - keep) // 2)
-        return (keep, stop) if stop <= fed else None
-
-    def forget(self, start: int, stop: int) -> None:
-        """These positions were cut."""
-        self._view.cut(start, stop)
-        self._moved = True
+        if self.companions:
+            return any(track.is_full for track in self.tracks)
+        return self.tracks[0].is_full
 
     # ----------------------------------------------------------------------------- privately
 
@@ -218,7 +239,7 @@ class Running:
         self._emit(text)
         if self._output.stopped:
             self.reason = "stop"
-        elif self._chooser.finished():
+        elif self._course is not None and self._followed(self._course, token_id):
             self.finish("stop")
         elif self._count >= self._limit:
             self.finish("length")
@@ -230,16 +251,37 @@ class Running:
             return forced_logprob(token_id, self._tokenizer)
         return probs.of(token_id, self.spec.logprobs, self._tokenizer)
 
-    def _take_forced(self) -> list[int]:
-        """Let tokens join that have no alternative, as far as the window goes."""
-        forced: list[int] = []
-        for token_id in self._chooser.forced():
-            if self.reason or self.positions >= self._context_tokens:
-                break
-            self._chooser.accept(token_id)
-            forced.append(token_id)
-            self._commit(token_id, None, forced=True)
-        return forced
+    def _probs(self, row: "NDArray[np.float32]") -> RawProbs:
+        return RawProbs(row, len(self._tokenizer.pieces))
+
+    @staticmethod
+    def _followed(course: Course, token_id: int) -> bool:
+        """Go on in the plan by a token; whether that was its end."""
+        course.joined(token_id)
+        return course.ended
+
+    def _take_forced(self, chosen: list[int], start: int = 0) -> None:
+        """Let tokens join that have no alternative, as far as the window goes.
+
+        Args:
+            chosen: To be fed next; they are appended to it.
+            start: Where the tokens that this row brought begin. One of a row always joins: the
+                window is looked after before it is fed.
+        """
+        course, changes = self._course, -1
+        while course is not None and not self.reason and course.changes != changes:
+            changes = course.changes
+            for token_id in course.forced():
+                full = self._view.length >= self._view.context_tokens
+                if self.reason or (full and (len(chosen) > start or not self._steps)):
+                    return
+                course.take(token_id)
+                chosen.append(token_id)
+                self._commit(token_id, None, forced=True)
+
+    def _feed_companions(self, token_ids: Sequence[int]) -> None:
+        for track in self.companions:
+            track.view.append(token_ids)
 
     def _all_ids(self) -> tuple[int, ...]:
         """Prompt and answer; after a stop string the answer's text anew, which ends before it."""

@@ -13,6 +13,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         disabled: Plugins to leave out.
         debug: Log more.
         text_deadline_s: What rendering, tokenizing and compiling may take for one request.
+        sampler_timeout_s: What a request's samplers and constraint may take in one step.
     """
 
     descriptor: int
@@ -21,3 +22,4 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     disabled: tuple[str, ...] = ()
     debug: bool = False
     text_deadline_s: float = 20.0
+    sampler_timeout_s: float = 1.0

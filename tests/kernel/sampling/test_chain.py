@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from corral_kernel.errors import InvalidOptionError
-from corral_kernel.options import RequestOptions
-from corral_kernel.sampling import HistoryView, standard_chain
+from corral_kernel.sampling import HistoryView
+from corral_kernel.sampling.chain import greedy_chain
+from corral_kernel.testing.chains import chain_of, samplers_of
 
 Views = Callable[..., HistoryView]
 
@@ -42,7 +43,9 @@ OFF: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "temperature": 1.0}
 def test_the_chain_has_what_is_on_in_the_usual_order(
     fields: dict[str, Any], names: str, view: Views
 ) -> None:
-    chain = standard_chain(RequestOptions(**fields), view())
+    chain = samplers_of(fields, view())
+    if chain_of(fields).greedy:
+        chain = greedy_chain(chain)
 
     assert " ".join(type(sampler).__name__ for sampler in chain) == names
 
@@ -58,7 +61,7 @@ def test_the_chain_has_what_is_on_in_the_usual_order(
     ],
 )
 def test_options_that_no_chain_can_be_made_of_are_refused(
-    fields: dict[str, Any], words: str, view: Views
+    fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidOptionError, match=words):
-        standard_chain(RequestOptions(**fields), view())
+        chain_of(fields)

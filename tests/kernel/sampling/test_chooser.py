@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from corral_kernel.errors import EngineError
-from corral_kernel.options import RequestOptions
 from corral_kernel.sampling import Chooser, HistoryView
+from corral_kernel.testing.chains import chain_of, samplers_of
 
 Rows = Callable[[int, int], NDArray[np.float32]]
 Views = Callable[..., HistoryView]
@@ -26,7 +26,12 @@ SETTINGS = [
 
 def chooser(fields: dict[str, Any], view: HistoryView, width: int, pieces: int = 0) -> Chooser:
     return Chooser(
-        RequestOptions(**fields), view, None, vocab_size=width, piece_count=pieces or width
+        samplers_of(fields, view),
+        view,
+        None,
+        greedy=chain_of(fields).greedy,
+        vocab_size=width,
+        piece_count=pieces or width,
     )
 
 

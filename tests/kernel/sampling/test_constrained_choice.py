@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from corral_kernel.contracts import Candidates, Constraint
 from corral_kernel.errors import EngineError
-from corral_kernel.options import RequestOptions
-from corral_kernel.sampling import Chooser, HistoryView, standard_chain
+from corral_kernel.sampling import Chooser, HistoryView
 from corral_kernel.sampling.draw import MASKED_DRAW, draw
+from corral_kernel.testing.chains import chain_of, samplers_of
 
 Rows = Callable[[int, int], NDArray[np.float32]]
 Views = Callable[..., HistoryView]
@@ -70,9 +70,10 @@ def chooser(  # noqa: PLR0913 - what the tests vary
     end_ids: Sequence[int] = (),
 ) -> Chooser:
     return Chooser(
-        RequestOptions(**fields),
+        samplers_of(fields, view),
         view,
         constraint,
+        greedy=chain_of(fields).greedy,
         vocab_size=width,
         piece_count=pieces or width,
         end_ids=end_ids,
@@ -158,13 +159,13 @@ def test_a_refused_draw_leaves_the_row_as_it_was_for_the_second(
         history = view([3, 9, 10, 11], seed=seed)
         masked = Candidates(row.copy())
         masked.logits[4] = -np.inf
-        for sampler in standard_chain(RequestOptions(**fields), history):
+        for sampler in samplers_of(fields, history):
             sampler.apply(masked)
         row[4] = 300  # drawn first, and refused
 
         token = chooser(fields, history, Steps(set(range(30)) - {4}), width=30).choose(row)
 
-        assert token == draw(masked, history.random(MASKED_DRAW))
+        assert token == draw(masked, history.random_at(MASKED_DRAW))
 
 
 def test_no_mask_is_asked_for_while_draws_are_accepted(view: Views) -> None:

@@ -37,7 +37,7 @@ def test_what_was_shown_stays_as_it_was(view: Views) -> None:
 def test_random_numbers_go_by_position(view: Views) -> None:
     history = view([1, 2, 3], seed=9)
     assert history.random() == random(9, 3, 0)
-    assert history.random(4) == random(9, 3, 4)
+    assert history.random_at(4) == random(9, 3, 4)
 
     history.append([1])
     assert history.random() == random(9, 4, 0)

@@ -1,6 +1,7 @@
 """The chain beside llama.cpp's own samplers, called through its low-level binding."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from corral_kernel.contracts import Candidates
-from corral_kernel.options import RequestOptions
-from corral_kernel.sampling import HistoryView, standard_chain
+from corral_kernel.fields import fields_of
+from corral_kernel.samplers import standard_samplers
+from corral_kernel.sampling import HistoryView
+from corral_kernel.testing.chains import samplers_of
 
 native = pytest.importorskip("llama_cpp.llama_cpp", reason="the llamacpp extra is not installed")
 
@@ -20,7 +23,15 @@ TOKEN = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 PROMPT = [3, 3, 8, 20, 3, 11, 60]
 
 
-def native_chain(options: RequestOptions, width: int) -> Any:
+DEFAULTS: dict[str, Any] = {
+    name: field.default
+    for kind in standard_samplers().values()
+    for name, field in fields_of(kind.options).items()
+}
+
+
+def native_chain(fields: dict[str, Any], width: int) -> Any:
+    options = SimpleNamespace(**{**DEFAULTS, **fields})
     chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
     for sampler in (
         native.llama_sampler_init_penalties(
@@ -43,12 +54,12 @@ def native_chain(options: RequestOptions, width: int) -> Any:
 
 
 @pytest.fixture
-def natively() -> Iterator[Callable[[RequestOptions, NDArray[np.float32]], NDArray[Any]]]:
+def natively() -> Iterator[Callable[[dict[str, Any], NDArray[np.float32]], NDArray[Any]]]:
     """Run llama.cpp's chain on a row: the tokens that survive, and their logits."""
     chains = []
 
-    def run(options: RequestOptions, row: NDArray[np.float32]) -> NDArray[Any]:
-        chains.append(native_chain(options, len(row)))
+    def run(fields: dict[str, Any], row: NDArray[np.float32]) -> NDArray[Any]:
+        chains.append(native_chain(fields, len(row)))
         tokens = np.zeros(len(row), TOKEN)
         tokens["id"] = np.arange(len(row))
         tokens["logit"] = row
@@ -110,17 +121,16 @@ def test_the_same_tokens_survive_with_the_same_chances_as_natively(
     width: int,
     real_shaped: Rows,
     view: Views,
-    natively: Callable[[RequestOptions, NDArray[np.float32]], NDArray[Any]],
+    natively: Callable[[dict[str, Any], NDArray[np.float32]], NDArray[Any]],
 ) -> None:
-    options = RequestOptions(**fields)
     for seed in range(5):
         row = real_shaped(width, seed)
-        left = natively(options, row)
+        left = natively(fields, row)
         wanted = np.zeros(width)
         wanted[left["id"]] = chances_of(left["logit"])
 
         candidates = Candidates(row.copy())
-        for sampler in standard_chain(options, view(PROMPT)):
+        for sampler in samplers_of(fields, view(PROMPT)):
             sampler.apply(candidates)
         found = np.zeros(width)
         ids = slice(None) if candidates.ids is None else candidates.ids
@@ -139,14 +149,14 @@ def test_greedy_choice_is_the_native_one(
     fields: dict[str, Any],
     real_shaped: Rows,
     view: Views,
-    natively: Callable[[RequestOptions, NDArray[np.float32]], NDArray[Any]],
+    natively: Callable[[dict[str, Any], NDArray[np.float32]], NDArray[Any]],
 ) -> None:
-    options = RequestOptions(temperature=0.0, **fields)
+    fields = {**fields, "temperature": 0.0}
     for seed in range(20):
         row = real_shaped(700, seed)
-        left = natively(options, row)
+        left = natively(fields, row)
         candidates = Candidates(row.copy())
-        for sampler in standard_chain(options, view(PROMPT)):
+        for sampler in samplers_of(fields, view(PROMPT)):
             sampler.apply(candidates)
         best = int(candidates.logits.argmax())
         token = best if candidates.ids is None else candidates.ids[best]

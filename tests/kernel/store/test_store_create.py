@@ -316,7 +316,10 @@ def test_a_missing_blob_is_named_by_its_path(store: Store, create: Any) -> None:
 def test_a_base_that_is_not_here_would_have_to_be_pulled(create: Any) -> None:
     with pytest.raises(ManifestNotFoundError) as caught:
         create("m", base="nothing")
-    assert str(caught.value) == "pull model manifest: file does not exist"
+    assert str(caught.value) == (
+        "there is no model nothing:latest here, and this release cannot pull one: "
+        "name a model that is listed, or a GGUF file"
+    )
 
 
 ADAPTERS: dict[str, tuple[dict[str, bytes | str], str]] = {

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -119,6 +120,27 @@ def test_a_create_links_the_blob_into_the_store(store: Store, lender: Lender) ->
     assert model.weights is not None
     assert model.weights.path.samefile(lender.file)
     assert (model.system, model.parent_model) == ("hi", "starter:latest")
+
+
+def test_what_is_built_on_a_lent_file_leaves_its_time_alone(
+    store: Store, root: Path, lender: Lender
+) -> None:
+    os.utime(lender.file, (8, 9))
+    for name in ("one", "two"):
+        list(create_model(store, CreateRequest(model=name, base="starter", system=name)))
+        store.copy(ModelName.parse(name), ModelName.parse(f"{name}-copy"))
+    (linked,) = [path for path in (root / "blobs").iterdir() if path.samefile(lender.file)]
+    assert (lender.file.stat().st_mtime, linked.stat().st_nlink) == (9, 2)
+
+
+def test_a_link_that_is_used_is_not_old_whatever_its_content_is(
+    store: Store, root: Path, lender: Lender
+) -> None:
+    os.utime(lender.file, (8, 9))
+    list(create_model(store, CreateRequest(model="mine", base="starter")))
+    (root / "manifests/registry.ollama.ai/library/mine/latest").unlink()  # as a crash would
+    store.start_up()
+    assert any(path.samefile(lender.file) for path in (root / "blobs").iterdir())
 
 
 def test_a_failed_create_leaves_no_link(store: Store, root: Path, lender: Lender) -> None:

@@ -81,13 +81,24 @@ def test_the_parameters_stand_in_columns(store: Store, tiny: ModelName, create: 
     )
 
 
-def test_a_bare_modelfile_has_the_default_template(store: Store, tiny: ModelName) -> None:
+def test_a_template_inside_the_weights_is_none_of_the_modelfile(
+    store: Store, tiny: ModelName
+) -> None:
     store.copy(tiny, ModelName.parse("m"))
     model = store.open(ModelName.parse("m"))
     assert model.weights is not None
-    assert modelfile_text(model) == (
-        f"{HEADER}FROM {model.weights.path}\nTEMPLATE {{{{ .Prompt }}}}\n"
-    )
+    assert model.jinja_template
+    assert modelfile_text(model) == f"{HEADER}FROM {model.weights.path}\n"
+
+
+def test_a_modelfile_and_the_shown_template_agree(
+    store: Store, tiny: ModelName, upload: Any, create: Any
+) -> None:
+    create("own", base="tiny", template="{{ .Prompt }}!")
+    create("bare", files={"m.gguf": upload(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))})
+    for name in ("own", "bare"):
+        model = store.open(ModelName.parse(name))
+        assert f"\nTEMPLATE {shown_template(model)}\n" in modelfile_text(model)
 
 
 def test_a_full_modelfile_has_everything_in_order(

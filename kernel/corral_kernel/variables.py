@@ -1,0 +1,88 @@
+"""Every variable of the environment, once: `corral --help` and docs/settings.md are this table.
+
+VARIABLES["KEEP_ALIVE"].default  # "5m", in the spelling that the variable itself takes
+
+What reads them is `corral_kernel.environment`.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+
+
+class Variable(Struct, frozen=True):
+    """One variable.
+
+    Args:
+        default: What holds where it is not set, as it would be written; empty: see `meaning`.
+        meaning: One line for people.
+        of_server: Whether a server reads it.
+    """
+
+    default: str
+    meaning: str
+    of_server: bool = True
+
+
+VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
+    {
+        "HOST": Variable(
+            "127.0.0.1:11434",
+            "where the server listens and clients look: [scheme://]host[:port][/path]",
+        ),
+        "HOME": Variable("~/.corral", "our own files: logs, history, cache"),
+        "MODELS": Variable(
+            "$CORRAL_HOME/models", "blobs and manifests; an Ollama folder works as it is"
+        ),
+        "ORIGINS": Variable("", "further browser origins, separated by commas, one * in each"),
+        "KEEP_ALIVE": Variable("5m", "how long an idle model stays loaded"),
+        "LOAD_TIMEOUT": Variable("5m", "a load without any progress for so long is given up"),
+        "STEP_TIMEOUT": Variable("2m", "a worker silent for so long with requests open is killed"),
+        "STALL_TIMEOUT": Variable(
+            "1m", "a client that reads nothing of a full buffer for so long loses its answer"
+        ),
+        "SAMPLER_TIMEOUT": Variable("1s", "what one call of a sampler or constraint may take"),
+        "MAX_LOADED_MODELS": Variable("0", "models loaded at once; 0: three"),
+        "NUM_PARALLEL": Variable("0", "requests at once for one model; 0: up to four, by memory"),
+        "MAX_QUEUE": Variable("512", "requests that may wait, for a load or a slot; then 503"),
+        "MEMORY_BUDGET": Variable(
+            "", "bytes for all models (8GiB, 500M); unset: four fifths of what is free at start"
+        ),
+        "CONTEXT_LENGTH": Variable("0", "num_ctx where none is asked for; 0: 4096"),
+        "FLASH_ATTENTION": Variable("", "flash attention on or off; unset: automatic"),
+        "KV_CACHE_TYPE": Variable("f16", "type of the cached keys and values, such as q8_0"),
+        "STRICT_OPTIONS": Variable(
+            "", "true: refuse unknown options; false: only warn, of unusable samplers too"
+        ),
+        "NOPRUNE": Variable("false", "keep files that no model needs"),
+        "NO_CLOUD": Variable("false", "/api/status names it too; there is no cloud in any case"),
+        "PLUGINS": Variable("", "the only plugins to load, separated by commas; unset: all"),
+        "DISABLE_PLUGINS": Variable("", "plugins to leave out, separated by commas"),
+        "DEBUG": Variable("0", "1: debug messages in the log, 2: more"),
+        "EDITOR": Variable(
+            "", "editor for Ctrl+G in a session; unset: VISUAL, EDITOR, or vi", of_server=False
+        ),
+        "NOHISTORY": Variable("false", "keep no history of what is typed", of_server=False),
+    }
+)
+"""By the name behind `CORRAL_` and `OLLAMA_`, in the order in which they are explained."""
+
+UNUSED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "AUTH": "requests are not signed",
+        "CLOUD_BASE_URL": "there is no cloud",
+        "DEBUG_LOG_REQUESTS": "requests are not written to files",
+        "EXPERIMENT": "there are no experiments",
+        "GO_TEMPLATE": "templates in Go are not rendered in this release",
+        "GPU_OVERHEAD": "set MEMORY_BUDGET for the memory of all models",
+        "IGPU_ENABLE": "the backend's library chooses its devices",
+        "LLM_LIBRARY": "set the option backend in a model or a request",
+        "MAX_TRANSFER_STREAMS": "nothing is pulled or pushed in this release",
+        "REMOTES": "no model is remote in this release",
+        "SCHED_SPREAD": "set the load option split_mode or tensor_split",
+        "VULKAN": "the backend's library chooses its devices",
+    }
+)
+"""Variables of Ollama's that nothing here obeys, and why or what to do; a set one is logged."""
