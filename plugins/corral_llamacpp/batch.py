@@ -15,6 +15,11 @@ from corral_llamacpp.native import NativeContext
 
 _VIEWS = 256
 
+# Bound once more, to an address: a typed pointer and its cast take five times as long.
+get_logits = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
+    ctypes.cast(lib.llama_get_logits, ctypes.c_void_p).value or 0
+)
+
 
 class Batch:
     """Tokens for one decode, of any number of sequences.
@@ -94,8 +99,7 @@ class LogitsView:
         Raises:
             EngineError: If the library has no logits.
         """
-        pointer = lib.llama_get_logits(self._context.pointer)
-        address = ctypes.cast(pointer, ctypes.c_void_p).value
+        address = get_logits(self._context.pointer)
         if not address:
             raise EngineError("llama.cpp gave no logits")
         view = self._views.get((address, rows))

@@ -28,6 +28,7 @@ from corral_llamacpp.batch import Batch, LogitsView
 from corral_llamacpp.memory import Lane, Memory, common_length
 from corral_llamacpp.native import NativeContext, NativeModel
 from corral_llamacpp.pacing import Pacing
+from corral_llamacpp.shortlist import NativeChain, native_length
 from corral_llamacpp.tokenizer import LlamaTokenizer
 
 _NO_SLOT = 1
@@ -49,6 +50,8 @@ class _Run:
         waiting: Its rows have been handed out, and nothing came back yet.
         leader: A run whose prompt begins alike and is being fed.
         shared: Where the two part.
+        chain: The beginning of its samplers, where the library has them.
+        rows_from: Its first row among those of the last decode, counted from the end.
     """
 
     id: int
@@ -60,6 +63,8 @@ class _Run:
     waiting: bool = False
     leader: "_Run | None" = None
     shared: int = 0
+    chain: NativeChain | None = None
+    rows_from: int = 0
 
 
 @dataclass(slots=True)
@@ -141,7 +146,10 @@ class LlamaEngine(TokenEngine):
         if self._memory.shares:
             self._follow(run)
         self._runs[job.id] = run
-        return Admission(max(lane.fed, run.shared))
+        native = native_length(job.chain)
+        if native:
+            run.chain = NativeChain(job.chain[:native], self._context.pointer)
+        return Admission(max(lane.fed, run.shared), native)
 
     def _checked_ids(self, job: Job) -> list[int]:
         ids: list[int] = []
@@ -264,6 +272,7 @@ class LlamaEngine(TokenEngine):
             self._memory.advance(run.lane, share.fed)
             if share.rows:
                 run.writing = run.waiting = True
+                run.rows_from = row - self._batch.rows
                 out.append(Rows(run.id, share.fed, logits[row : row + share.rows]))
                 row += share.rows
             else:
@@ -285,9 +294,17 @@ class LlamaEngine(TokenEngine):
         run.drafts = list(draft_ids[: self._drafts_limit])
         run.waiting = False
 
+    def shortlist(self, job_id: int, row: int) -> Sequence[tuple[int, float]]:
+        """See `TokenEngine`."""
+        run = self._runs[job_id]
+        return run.chain.candidates(run.rows_from + row) if run.chain else ()
+
     def release(self, job_id: int) -> None:
         """See `TokenEngine`."""
-        self._memory.close(self._runs.pop(job_id).lane)
+        run = self._runs.pop(job_id)
+        self._memory.close(run.lane)
+        if run.chain is not None:
+            run.chain.free()
 
     def cut(self, job_id: int, start: int, stop: int) -> bool:
         """See `TokenEngine`."""

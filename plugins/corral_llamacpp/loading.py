@@ -23,6 +23,7 @@ from corral_llamacpp.native import (
 )
 from corral_llamacpp.options import LlamaOptions
 from corral_llamacpp.shared import SharedMemory
+from corral_llamacpp.unfollowed import unfollowed
 from corral_llamacpp.whole import WholeMemory
 
 _CONTEXT_TOKENS = 4096
@@ -117,6 +118,7 @@ def _load_engine(plan: _Plan) -> LlamaEngine:
             memory_bytes=_memory_bytes(model),
             vram_bytes=_memory_bytes(model, device=True),
             details=_details(plan),
+            warnings=unfollowed(options, batch_tokens, "each sequence needs its row"),
         )
         drafts = rows // plan.slots - 1 if "drafts" in info.capabilities else 0
         return LlamaEngine(model, context, memory, info, drafts)
@@ -169,6 +171,7 @@ def _load_encoder(plan: _Plan) -> LlamaEncoder:
             vram_bytes=_memory_bytes(model, device=True),
             truncates_to=context_tokens,
             details=_details(plan),
+            warnings=unfollowed(plan.options, batch_tokens, "a text is encoded at once"),
         )
         return LlamaEncoder(model, context, info)
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,12 +30,20 @@ class PackageRegistry(Registry):
     def __init__(self) -> None:
         self._lent: dict[tuple[str, Path, int, int], LentModel] = {}
         self._told: set[str] = set()
+        self._listed: tuple[tuple[object, ...], list[LentModel]] | None = None
 
     def lent(self) -> Sequence[LentModel]:
-        """Give the models that are there now; milliseconds, but for a file not seen before."""
-        entries = importlib.metadata.entry_points(group=GROUP)
-        found = (self._try(entry) for entry in sorted(entries))
-        return [model for model in found if model is not None]
+        """Give the models that are there now; a file that was not seen before is read first.
+
+        Every request for a model asks. To read all packages' metadata takes milliseconds, so it is
+        done anew only when something was installed, removed or changed.
+        """
+        if self._listed is None or self._listed[0] != _stamp(self._listed[1]):
+            entries = importlib.metadata.entry_points(group=GROUP)
+            found = [self._try(entry) for entry in sorted(entries)]
+            models = [model for model in found if model is not None]
+            self._listed = _stamp(models), models
+        return self._listed[1]
 
     def _try(self, entry: importlib.metadata.EntryPoint) -> LentModel | None:
         try:
@@ -62,6 +71,20 @@ class PackageRegistry(Registry):
         if message not in self._told:
             self._told.add(message)
             _log.warning("packaged model %s", message)
+
+
+def _stamp(models: Sequence[LentModel]) -> tuple[object, ...]:
+    """What changes with the folders that packages are installed into, and with models' files."""
+    paths = [Path(folder or ".") for folder in sys.path]
+    paths += [path for model in models for path in model.blobs.values()]
+    return tuple((path, _changed_ns(path)) for path in paths)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _packaged(entry: importlib.metadata.EntryPoint) -> PackagedModel:
