@@ -1,9 +1,13 @@
-"""Answers as JSON, and as a JSON Schema has it, enforced by llguidance."""
+"""Answers held to a format by llguidance: JSON, JSON Schema, regex, choices and grammars."""
 
 import importlib.util
 from collections.abc import Sequence
 
+from corral_guidance.choice import ChoiceType
+from corral_guidance.gbnf import GbnfType
 from corral_guidance.kinds import JsonType, SchemaType
+from corral_guidance.lark import LarkType
+from corral_guidance.regex import RegexType
 from corral_kernel.contracts import ConstraintType
 from corral_kernel.plugins import hookimpl
 
@@ -14,4 +18,4 @@ CORRAL_API_VERSION = 1
 def corral_constraints() -> Sequence[ConstraintType]:
     if importlib.util.find_spec("llguidance") is None:
         return []  # what `pip install corral[llamacpp]` brings
-    return [JsonType(), SchemaType()]
+    return [JsonType(), SchemaType(), RegexType(), ChoiceType(), LarkType(), GbnfType()]

@@ -1,19 +1,16 @@
-"""The two kinds of `format`: `json`, and a JSON Schema."""
+"""JSON: any object, or what a JSON Schema allows."""
 
 from __future__ import annotations
 
-from functools import cached_property
+import json
 from typing import TYPE_CHECKING, Any
 
+from corral_guidance.guided import GuidedType
 from corral_guidance.schema import checked, is_small
-from corral_kernel.contracts import Constraint, ConstraintType, Tokenizer
-from corral_kernel.contracts.sampling import format_key
 from corral_kernel.errors import InvalidFormatError
 
 if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
-
-    from corral_guidance.compiler import Compiler
+    from llguidance._lib import JsonCompileOptions  # exists for type checkers alone
 
 # One blank, or a line's end with an indent. Without a bound models go on with blanks for ever.
 _JSON_SPACE: JsonCompileOptions = {
@@ -21,25 +18,18 @@ _JSON_SPACE: JsonCompileOptions = {
     "whitespace_pattern": r" |\n[ \t]{0,20}",
 }
 # As most JSON in training data is written. With nothing left to choose, llguidance forces it.
-_SCHEMA_SPACE: JsonCompileOptions = {
+SCHEMA_SPACE: JsonCompileOptions = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
 }
 
 
-class _Guided(ConstraintType):
-    @cached_property
-    def _compiler(self) -> Compiler:
-        from corral_guidance.compiler import Compiler  # imports llguidance: only ever in a worker
-
-        return Compiler()
-
-
-class JsonType(_Guided):
+class JsonType(GuidedType):
     """Any JSON object."""
 
     name = "json"
+    examples = ("json",)
 
     def check(self, spec: Any) -> None:
         """Make sure that the spec is the text `json`.
@@ -48,23 +38,29 @@ class JsonType(_Guided):
             InvalidFormatError: If it is not.
         """
         if spec != "json":
-            raise InvalidFormatError(f'the format is {type(spec).__name__}, wanted "json"')
+            raise InvalidFormatError('format at #: wanted the text "json"')
 
-    def compile(self, spec: Any, tokenizer: Tokenizer, vocab_size: int) -> Constraint:
-        """Make a constraint for one job.
+    def write(self, spec: Any) -> tuple[str, bool]:
+        """Give llguidance's form.
 
         Raises:
             InvalidFormatError: If the spec is another.
         """
         self.check(spec)
-        options = _JSON_SPACE
-        return self._compiler.start(b"json", {"type": "object"}, options, tokenizer, vocab_size)
+        return _written({"type": "object"}, _JSON_SPACE), True
 
 
-class SchemaType(_Guided):
+class SchemaType(GuidedType):
     """JSON that a JSON Schema allows, keys in the schema's order."""
 
     name = "schema"
+    examples = (
+        {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+            "required": ["name"],
+        },
+    )
 
     def check(self, spec: Any) -> None:
         """Look at a schema's shape, its size, and for what cannot be enforced.
@@ -74,20 +70,18 @@ class SchemaType(_Guided):
         """
         checked(spec)
 
-    def compile(self, spec: Any, tokenizer: Tokenizer, vocab_size: int) -> Constraint:
-        """Make a constraint for one job.
-
-        A schema that is large or has costly keywords is first compiled in a process of its own.
+    def write(self, spec: Any) -> tuple[str, bool]:
+        """Give llguidance's form of a schema.
 
         Raises:
-            InvalidFormatError: If it does not compile.
+            InvalidFormatError: What is wrong, with a JSON pointer to where.
         """
         schema = checked(spec)
-        return self._compiler.start(
-            format_key(spec),
-            schema,
-            _SCHEMA_SPACE,
-            tokenizer,
-            vocab_size,
-            trusted=is_small(schema),
-        )
+        return _written(schema, SCHEMA_SPACE), is_small(schema)
+
+
+def _written(schema: dict[str, Any], options: JsonCompileOptions) -> str:
+    from llguidance import LLMatcher  # native: only ever in a worker
+
+    text: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
+    return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from numpy.typing import NDArray
 
+    from corral_guidance.compiler import Compiled
+
+NOTHING = "there is no text that it allows"
+_WORDS = 400
+
 
 class GuidedConstraint(Constraint):
     """Follows an answer through a grammar.
@@ -21,11 +28,13 @@ class GuidedConstraint(Constraint):
         matcher: At its beginning; the job's own.
         end_ids: Ids that end an answer. llguidance allows them by its mask, but does not take them
             where an answer is complete; so they are looked after here.
+        compiled: What the matcher was copied from; it is told what is made in its lexer.
     """
 
-    def __init__(self, matcher: LLMatcher, end_ids: Collection[int]) -> None:
+    def __init__(self, matcher: LLMatcher, end_ids: Collection[int], compiled: Compiled) -> None:
         self._matcher = matcher
         self._end_ids = end_ids
+        self._compiled = compiled
         self._ended = False
 
     def mask(self, out: NDArray[np.uint32]) -> bool:
@@ -34,7 +43,9 @@ class GuidedConstraint(Constraint):
         Raises:
             EngineError: If the grammar became too complex on the way.
         """
+        began = time.perf_counter()
         self._matcher.unsafe_compute_mask_ptr(out.ctypes.data, out.nbytes)
+        self._compiled.charge(time.perf_counter() - began)
         self._check()
         return True
 
@@ -76,6 +87,15 @@ class GuidedConstraint(Constraint):
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise EngineError(
-                f"the answer cannot be held to its format: {self._matcher.get_error()}"
-            )
+            self._compiled.spoiled = True  # jobs of this grammar share the bounds of one lexer
+            why = brief(self._matcher.get_error())
+            raise EngineError(f"the answer cannot be held to its format: {why}")
+
+
+def brief(why: str) -> str:
+    """Make one line of llguidance's words, without what it says of itself."""
+    if why.startswith("NoExtension"):
+        return NOTHING
+    words = re.sub(r"<[a-z/-]*verbose/?>", "", why)
+    words = " ".join(words.split())
+    return words if len(words) <= _WORDS else f"{words[:_WORDS]}..."

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from corral_guidance import compiler, corral_constraints
+from corral_guidance import corral_constraints, trying
 from corral_guidance.kinds import JsonType, SchemaType
 from corral_kernel.contracts import Constraint, ConstraintType, Tokenizer
-from corral_kernel.errors import EngineError, InvalidFormatError
+from corral_kernel.errors import InvalidFormatError
 
 STEPS = 600
 
@@ -285,9 +285,10 @@ def test_text_threads_compile_and_run_at_once(tokenizer: Tokenizer) -> None:
         ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum .5. is greater than maximum"),
         ({"type": "string", "pattern": "("}, "unclosed group"),
         ({"type": "string", "pattern": r"(a)\1"}, "backreferences are not supported"),
-        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "oneOf"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "#/oneOf: branches 0 and 1 may"),
+        ({"type": "object", "required": ["a"], "properties": {"a": False}}, "format at #: "),
     ],
-    ids=["unsatisfiable", "bad pattern", "backreference", "overlapping oneOf"],
+    ids=["unsatisfiable", "bad pattern", "backreference", "overlapping oneOf", "impossible"],
 )
 def test_what_does_not_compile_is_an_invalid_format(
     tokenizer: Tokenizer, schema: dict[str, Any], message: str
@@ -311,7 +312,7 @@ def test_a_grammar_that_crashes_the_compiler_does_so_elsewhere(tokenizer: Tokeni
 def test_a_grammar_that_compiles_for_long_is_given_up(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "TRIAL_SECONDS", 1)
+    monkeypatch.setattr(trying, "TRIAL_SECONDS", 1)
     begin = time.monotonic()
     with pytest.raises(InvalidFormatError, match=r"too complex \(compiling it took over"):
         SchemaType().compile({"multipleOf": 1_000_003}, tokenizer, padded(tokenizer))
@@ -326,34 +327,6 @@ def test_a_grammar_that_fails_after_a_few_bytes_is_refused_beforehand(
         SchemaType().compile(many, tokenizer, padded(tokenizer))
 
 
-def test_a_grammar_that_grows_too_complex_fails_its_own_job(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiler, "MAX_LEXER_STATES", 300)
-    schema = {"type": "string", "pattern": "^(.*a.{30})$"}
-    constraint = SchemaType().compile(schema, tokenizer, padded(tokenizer))
-    with pytest.raises(EngineError, match="cannot be held to its format"):
-        answer(constraint, tokenizer, random.Random(1))
-
-
-def test_compiled_grammars_are_kept_within_bounds(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiler, "CACHED_GRAMMARS", 3)
-    compiled: list[str] = []
-    original = compiler._compile
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        compiled.append(args[1]["title"])
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(compiler, "_compile", counted)
-    kind = SchemaType()
-    for title in ("a", "b", "c", "a", "d", "a", "b"):
-        kind.compile({"title": title, "type": "null"}, tokenizer, padded(tokenizer))
-    assert compiled == ["a", "b", "c", "d", "b"]
-
-
 def test_a_tokenizer_that_is_gone_takes_its_grammars_along(tokenizer: Tokenizer) -> None:
     kind = SchemaType()
     own = type(tokenizer)()
@@ -365,7 +338,8 @@ def test_a_tokenizer_that_is_gone_takes_its_grammars_along(tokenizer: Tokenizer)
 
 
 def test_there_are_no_kinds_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [kind.name for kind in corral_constraints()] == ["json", "schema"]
+    names = ["json", "schema", "regex", "choice", "lark", "gbnf"]
+    assert [kind.name for kind in corral_constraints()] == names
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert corral_constraints() == []
 
@@ -373,7 +347,7 @@ def test_there_are_no_kinds_without_the_library(monkeypatch: pytest.MonkeyPatch)
 def test_checking_loads_no_native_library() -> None:
     code = (
         "import sys; from corral_guidance import corral_constraints\n"
-        "for kind in corral_constraints(): kind.check('json' if kind.name == 'json' else {})\n"
+        "for kind in corral_constraints(): kind.check(kind.examples[0])\n"
         "print('llguidance' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
+from corral_guidance.keywords import MAX_ALTERNATIVES
 from corral_guidance.kinds import JsonType, SchemaType
-from corral_guidance.schema import MAX_ALTERNATIVES, checked, is_small
+from corral_guidance.schema import checked, is_small
 from corral_kernel.errors import InvalidFormatError
 
 
@@ -26,11 +27,14 @@ def nested(levels: int) -> dict[str, Any]:
         (None, "not null"),
         ([], "not an array"),
         (field({"uniqueItems": True}), "#/properties/a~1b/uniqueItems: uniqueItems cannot be"),
-        (field({"if": {}}), "#/properties/a~1b/if: if cannot be enforced; take it out"),
+        (
+            field({"if": {}, "then": {}}),
+            "#/properties/a~1b/if: if cannot be enforced; take it out",
+        ),
         ({"not": {}}, "#/not"),
         ({"anyOf": [{}, {"contains": {}}]}, "#/anyOf/1/contains"),
-        ({"items": [{"unevaluatedItems": False}]}, "#/items/0/unevaluatedItems"),
-        ({"$defs": {"x": {"dependencies": {}}}}, r"#/\$defs/x/dependencies"),
+        ({"items": [{"anyOf": [{}], "unevaluatedItems": False}]}, "#/items/0/unevaluatedItems"),
+        ({"$defs": {"x": {"dependencies": {"a": {}}}}}, r"#/\$defs/x/dependencies"),
         ({"$ref": "#/odd/place", "odd": {"place": {"not": {}}}}, "#/odd/place/not"),
         ({"type": "text"}, "#/type: wanted one or more of array, boolean"),
         ({"type": ["string", 1]}, "#/type"),
@@ -46,13 +50,13 @@ def nested(levels: int) -> dict[str, Any]:
         ({"minLength": -1}, "#/minLength: wanted a whole number from 0 on"),
         ({"maxItems": 1.5}, "#/maxItems"),
         ({"minimum": "1"}, "#/minimum: wanted a number"),
-        ({"exclusiveMinimum": True}, "#/exclusiveMinimum: wanted a number"),
+        ({"exclusiveMinimum": "1"}, "#/exclusiveMinimum: wanted a number"),
         ({"multipleOf": 0}, "#/multipleOf: wanted a number above 0"),
         ({"pattern": 1}, "#/pattern: wanted a string"),
-        ({"pattern": "a" * 1001}, "#/pattern: a pattern of 1,001 characters"),
+        ({"pattern": "a" * 1001}, "#/pattern: it has 1,001 characters"),
         ({"pattern": "a(?!b)"}, "#/pattern: patterns that look ahead or behind"),
         ({"patternProperties": {"(?<=a)": {}}}, "#/patternProperties/"),
-        ({"format": "iri"}, "#/format: the format iri cannot be enforced"),
+        ({"format": "regex"}, "#/format: the format regex cannot be enforced"),
         ({"$ref": "https://example.org/x"}, r"#/\$ref: wanted a reference within the schema"),
         ({"$ref": "#/$defs/none"}, r"#/\$ref: there is nothing at #/\$defs/none"),
         ({"$ref": "#/anyOf/7", "anyOf": [{}]}, "there is nothing at"),
