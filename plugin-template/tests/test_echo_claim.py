@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import corral_echo
 import pytest
-from corral_echo.options import EchoOptions
-
+from corral_kernel.fields import build
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
-from corral_kernel.options import build, coerce
+from corral_kernel.options import OptionTable
+
+import corral_echo
+from corral_echo.options import EchoOptions
 
 
 def model(config: ModelConfig | None = None, **parameters: Any) -> Model:
@@ -48,6 +49,7 @@ def test_the_memory_that_it_claims_is_a_parameter(value: object, base_bytes: int
 
 def test_its_options_are_coerced_as_the_api_gives_them() -> None:
     (backend,) = corral_echo.corral_backends()
-    _, load, unknown = coerce({"echo_step_ms": 5.0, "num_ctx": 64, "echo_nothing": 1}, EchoOptions)
-    assert unknown == ("echo_nothing",)
-    assert build(backend.options, load) == EchoOptions(echo_step_ms=5, num_ctx=64)
+    given = {"echo_step_ms": 5.0, "num_ctx": 64, "echo_nothing": 1}
+    found = OptionTable(EchoOptions, {}).sort(given)
+    assert found.unknown == ["echo_nothing"]
+    assert build(backend.options, found.load) == EchoOptions(echo_step_ms=5, num_ctx=64)

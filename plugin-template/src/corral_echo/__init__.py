@@ -1,15 +1,23 @@
-"""A backend that repeats its prompt; the entry module, which Corral's server imports.
+"""A backend that repeats its prompt, with faults on demand: what Corral's process tests run.
 
-Keep it light: it is imported by every server, so what it needs to load a model is imported in
-`corral_load`, which only ever runs in a worker.
+To begin a backend of your own, take `corral_repeat`: it is this one without the faults.
 """
 
 from collections.abc import Sequence
 
-from corral_echo.options import DEFAULT_CONTEXT_TOKENS, EchoOptions
-from corral_kernel.contracts import Backend, Claim, Engine, LoadRequest, MemoryNeed
+import msgspec
+from corral_kernel.contracts import (
+    Backend,
+    Claim,
+    Engine,
+    LoadRequest,
+    MemoryNeed,
+)
 from corral_kernel.models import Model
 from corral_kernel.plugins import hookimpl
+
+import corral_repeat
+from corral_echo.options import EchoOptions
 
 CORRAL_API_VERSION = 1
 NAME = "echo"
@@ -22,17 +30,15 @@ def corral_backends() -> Sequence[Backend]:
 
 @hookimpl
 def corral_claim(model: Model) -> Claim | None:
-    if model.is_remote:
+    claim = corral_repeat.corral_claim(model)
+    if claim is None:
         return None
     chosen = model.parameters.get("backend") == NAME
     size = model.parameters.get("echo_memory_bytes")
-    return Claim(
+    return msgspec.structs.replace(
+        claim,
         backend=NAME,
-        # Anything can be echoed, but a backend that understands the model should win.
         confidence=1.0 if chosen else 0.01,
-        why="the model asks for it" if chosen else "repeats any prompt",
-        capabilities=("completion",),
-        context_tokens=DEFAULT_CONTEXT_TOKENS,
         memory=MemoryNeed(base_bytes=max(0, size) if isinstance(size, int) else 0),
     )
 

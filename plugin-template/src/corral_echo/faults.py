@@ -1,4 +1,4 @@
-"""The faults of `EchoOptions`. A backend of your own has no need of this file."""
+"""The faults of `EchoOptions`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from corral_echo.options import EchoOptions
 from corral_kernel.errors import LoadError
+
+from corral_echo.options import EchoOptions
 
 _REPORT_EVERY_S = 0.01
 _FLOOD_LINE = b"echo floods its output, as a library that logs too much would\n"

@@ -1,18 +1,15 @@
-"""Load options of the backend `echo`: all of them faults, for tests of whoever runs it."""
+"""Load options of the backend `echo`: faults, for tests of whoever runs it."""
 
 from typing import Annotated
 
 from msgspec import Meta
 
-from corral_kernel.contracts import LoadOptions
-
-DEFAULT_CONTEXT_TOKENS = 8192
-DEFAULT_BATCH_TOKENS = 512
+from corral_repeat.options import RepeatOptions
 
 Count = Annotated[int, Meta(ge=0)]
 
 
-class EchoOptions(LoadOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EchoOptions(RepeatOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be made to go wrong. Zero, empty or false: it does not.
 
     A number of a step counts calls of `forward` from 1, over all jobs of the worker.

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,41 +43,63 @@ def run(code: str, environment: dict[str, str]) -> object:
     return json.loads(done.stdout)
 
 
-def test_the_installed_plugin_is_found_by_its_entry_point_alone(installed: dict[str, str]) -> None:
+BACKEND_HOOKS = ["corral_backends", "corral_claim", "corral_load"]
+HOOKS = {
+    "alphabet": ["corral_constraints"],
+    "echo": BACKEND_HOOKS,
+    "lean": ["corral_samplers"],
+    "repeat": BACKEND_HOOKS,
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_an_installed_plugin_is_found_by_its_entry_point_alone(
+    name: str, installed: dict[str, str]
+) -> None:
     code = (
         "import json\n"
         "from corral_kernel.plugins import Plugins\n"
-        "plugin, = [p for p in Plugins(only=['echo']).plugins if p.name == 'echo']\n"
+        f"plugin, = [p for p in Plugins(only=[{name!r}]).plugins if p.name == {name!r}]\n"
         "print(json.dumps([plugin.distribution, plugin.version, plugin.status, plugin.hooks]))"
     )
-    hooks = ["corral_backends", "corral_claim", "corral_load"]
-    assert run(code, installed) == ["corral-echo", "0.1.0", "ok", hooks]
+    assert run(code, installed) == ["corral-echo", "0.1.0", "ok", HOOKS[name]]
 
 
-def test_its_entry_module_imports_neither_its_engine_nor_numpy(installed: dict[str, str]) -> None:
+def test_all_its_plugins_are_named_here() -> None:
+    project = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]
+    wanted = {name: f"corral_{name}" for name in HOOKS}
+    assert project["entry-points"]["corral"] == wanted
+
+
+def test_entry_modules_import_nothing_of_a_worker_nor_numpy(installed: dict[str, str]) -> None:
     code = (
-        "import json, sys, corral_echo; loaded = set(sys.modules)\n"
-        "print(json.dumps(sorted({'corral_echo.engine', 'numpy'} & loaded)))"
+        "import json, sys, corral_echo, corral_repeat, corral_lean, corral_alphabet\n"
+        "late = [n for n in sys.modules if n.endswith(('.engine', '.sampler', '.constraint'))]\n"
+        "print(json.dumps([n for n in late if not n.startswith('corral_kernel')]\n"
+        "                 + ['numpy'] * ('numpy' in sys.modules)))"
     )
     assert run(code, installed) == []
 
 
-def test_it_loads_and_answers_through_the_plugin_manager(installed: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", ["echo", "repeat"])
+def test_a_backend_loads_and_answers_through_the_plugin_manager(
+    name: str, installed: dict[str, str]
+) -> None:
     code = """
 import json
 from corral_kernel.contracts import Job, LoadRequest, TextPart
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
-from corral_kernel.options import build, coerce
+from corral_kernel.fields import build
+from corral_kernel.options import OptionTable
 from corral_kernel.plugins import Plugins
 
-plugins = Plugins(only=["echo"])
+plugins = Plugins(only=["NAME"])
 model = Model(name=ModelName.parse("m"), digest="0" * 64, size_bytes=0, modified_ns=0,
-              config=ModelConfig(), files=(), parameters={"backend": "echo", "num_ctx": 64})
+              config=ModelConfig(), files=(), parameters={"backend": "NAME", "num_ctx": 64})
 bid, = plugins.bids(model)
 _, backend = plugins.backends[bid.claim.backend]
-_, given, _ = coerce(model.parameters, backend.options)
-given.pop("backend")
+given = OptionTable(backend.options, {}).sort(model.parameters).load
 request = LoadRequest(claim=bid.claim, options=build(backend.options, given), files=(), slots=1,
                       report=lambda share: True)
 engine = plugins.load(bid.plugin.name, request)
@@ -89,7 +112,7 @@ while not engine.tokenizer.end_ids & {*ids}:
     engine.extend(1, ids[-1:])
 print(json.dumps([engine.info.context_tokens, engine.tokenizer.decode(ids[:-1]).decode()]))
 """
-    assert run(code, installed) == [64, "hi"]
+    assert run(code.replace("NAME", name), installed) == [64, "hi"]
 
 
 def test_its_own_tests_pass(copied: Path, installed: dict[str, str]) -> None:
