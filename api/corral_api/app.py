@@ -17,6 +17,7 @@ from corral_api.create import create
 from corral_api.embed import embed, embeddings
 from corral_api.errors import EXCEPTION_HANDLERS
 from corral_api.generate import generate
+from corral_api.options import options, samplers
 from corral_api.plugins import plugins
 from corral_api.ps import ps
 from corral_api.routing import finish
@@ -48,6 +49,8 @@ HANDLERS: Final = (
     pull,
     push,
     plugins,
+    options,
+    samplers,
 )
 
 

@@ -39,7 +39,8 @@ async def chat(request: Request[Any, Any, Any], corral: NamedDependency[Corral])
     if not body.messages and body.keep_alive == 0:
         return await completions.unload(corral, call, writer)
     tools = "tools" if body.tools else ""
-    check_capabilities(model, body.model, corral.capabilities(model), think=body.think, more=tools)
+    has = corral.capabilities_for(call)
+    check_capabilities(model, body.model, has, think=body.think, more=tools)
     if not body.messages:
         return await completions.load(request, corral, call, writer)
     if any(message.images for message in body.messages):

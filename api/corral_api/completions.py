@@ -37,6 +37,7 @@ class Writer(ABC):
         self.context = context
         self.model = context.model
         self.load_ns = 0
+        self.warnings: tuple[str, ...] = ()
         self._started_ns = started_ns
 
     @abstractmethod
@@ -49,7 +50,7 @@ class Writer(ABC):
 
     def idle(self, reason: str) -> Answer:
         """Make the answer to a request that only loads or unloads."""
-        return self.write(done=True, done_reason=reason)
+        return self.write(done=True, done_reason=reason, warnings=self.warnings)
 
     def line(self, event: Text | Done) -> bytes:
         """Make the line of an event."""
@@ -65,7 +66,9 @@ class Writer(ABC):
             thinking="".join(piece.thinking for piece in texts),
             logprobs=tuple(token for piece in texts for token in piece.logprobs),
         )
-        return self.write(text) if done.reason == REPEATED else self.end(done, text)
+        if done.reason == REPEATED:
+            return self.write(text, warnings=self.warnings)
+        return self.end(done, text)
 
     def end(self, done: Done, text: Text = NOTHING) -> Answer:
         """Make the last object: why it ended, and what it took."""
@@ -79,6 +82,8 @@ class Writer(ABC):
             prompt_eval_duration=done.prompt_ns,
             eval_count=done.output_tokens,
             eval_duration=done.output_ns,
+            forced_count=done.forced_tokens,
+            warnings=self.warnings,
             **self.end_fields(done),
         )
 
@@ -96,12 +101,13 @@ async def answer(
     remember(request, context)
     async with while_connected(request.receive):
         completion = await corral.complete(call)
-    writer.load_ns = completion.load_ns
+    writer.load_ns, writer.warnings = completion.load_ns, completion.warnings
     if stream and not call.render_only:
         return LineStream(completion, writer.line, context)
     async with contextlib.aclosing(completion), while_connected(request.receive):
         if call.render_only:
-            return json_response(writer.write(debug_info=_debug_info(completion)))
+            debug_info = _debug_info(completion)
+            return json_response(writer.write(debug_info=debug_info, warnings=writer.warnings))
         return json_response(await _whole(completion, writer))
 
 
@@ -123,7 +129,7 @@ async def load(
 ) -> Response[bytes]:
     """Load the model, and say so."""
     async with while_connected(request.receive):
-        await corral.load(call)
+        writer.warnings = await corral.load(call)
     return json_response(writer.idle("load"))
 
 

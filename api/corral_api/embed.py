@@ -46,8 +46,10 @@ async def embed(
     )
     async with while_connected(request.receive):
         if not call.texts:
-            await corral.load(call)
-            return json_response(EmbedResponse(model=body.model, embeddings=_NONE))
+            warnings = await corral.load(call)
+            return json_response(
+                EmbedResponse(model=body.model, embeddings=_NONE, warnings=warnings)
+            )
         encoding = await corral.encode(call)
     # In a thread: writing a million numbers takes a while.
     return await asyncio.to_thread(_embed_answer, body.model, encoding, started_ns)
@@ -60,6 +62,7 @@ def _embed_answer(model: str, encoding: Encoding, started_ns: int) -> Response[b
         total_duration=time.perf_counter_ns() - started_ns,
         load_duration=encoding.load_ns,
         prompt_eval_count=encoding.prompt_tokens,
+        warnings=encoding.warnings,
     )
     return json_response(answer)
 
@@ -81,11 +84,11 @@ async def embeddings(
     )
     async with while_connected(request.receive):
         if not call.texts:
-            await corral.load(call)
-            return json_response(EmbeddingResponse(embedding=_NONE))
+            warnings = await corral.load(call)
+            return json_response(EmbeddingResponse(embedding=_NONE, warnings=warnings))
         encoding = await corral.encode(call)
     row = vectors.widened_row(_rows(encoding)[0])
-    return json_response(EmbeddingResponse(embedding=row))
+    return json_response(EmbeddingResponse(embedding=row, warnings=encoding.warnings))
 
 
 def _rows(encoding: Encoding) -> "NDArray[np.float32]":

@@ -12,11 +12,13 @@ from corral_api.wire.encode import encode_line
 from corral_api.wire.responses import ErrorResponse
 from corral_kernel.errors import (
     CorralError,
+    InvalidOptionError,
     MissingCapabilityError,
     RemoteJobError,
     WorkerDiedError,
 )
 from corral_kernel.gotext import quote
+from corral_kernel.modelfile import OLLAMA_OPTIONS
 
 _LOG: Final = logging.getLogger(__name__)
 _CONTEXT: Final = "corral_error_context"
@@ -136,12 +138,16 @@ def _invalid_format(message: str, _error: CorralError, context: ErrorContext) ->
     return Problem(_SERVER_ERROR, f"invalid format: {text}; {expected}")
 
 
-def _prompt_too_long(_message: str, _error: CorralError, context: ErrorContext) -> Problem:
+def _no_manifest(message: str, _error: CorralError, _context: ErrorContext) -> Problem:
+    return Problem(_SERVER_ERROR, f"pull model manifest: file does not exist: {message}")
+
+
+def _prompt_too_long(message: str, _error: CorralError, context: ErrorContext) -> Problem:
     if context.route == "embed":
         return Problem(400, "the input length exceeds the context length")
     if context.route == "embeddings":
         return Problem(_SERVER_ERROR, "the input length exceeds the context length")
-    return Problem(400, PROMPT_TOO_LONG)
+    return Problem(400, f"{PROMPT_TOO_LONG}: {message}")
 
 
 def _engine_failed(message: str, _error: CorralError, context: ErrorContext) -> Problem:
@@ -158,6 +164,12 @@ def _worker_died(_message: str, error: CorralError, _context: ErrorContext) -> P
     return Problem(_SERVER_ERROR, _RUNNER_STOPPED + (f": {detail}" if detail else ""))
 
 
+def _invalid_option(message: str, error: CorralError, _context: ErrorContext) -> Problem:
+    """Tell of an option; upstream tells of a wrong type when it loads a model, and so by a 500."""
+    wrong_type = error.wrong_type if isinstance(error, InvalidOptionError) else ""
+    return Problem(_SERVER_ERROR if wrong_type in OLLAMA_OPTIONS else 400, message)
+
+
 _Rule = Callable[[str, CorralError, ErrorContext], Problem]
 
 
@@ -171,18 +183,20 @@ _RULES: Final[dict[str, _Rule]] = {
     "invalid_request": _says(400),
     "invalid_name": _invalid_name,
     "invalid_digest": _says(400, "invalid digest format"),
-    "invalid_option": _says(500),
+    "invalid_option": _invalid_option,
     "invalid_format": _invalid_format,
     "unsupported": _says(400),
     "missing_capability": _missing_capability,
     "prompt_too_long": _prompt_too_long,
     "model_not_found": _not_found,
-    "manifest_not_found": _says(500, "pull model manifest: file does not exist"),
+    "manifest_not_found": _no_manifest,
     "blob_not_found": _blob_not_found,
     "queue_full": _says(503, "server busy, please try again.  maximum pending requests exceeded"),
     "shutting_down": _says(503),
     "cancelled": _says(499, "request canceled"),
     "engine": _engine_failed,
+    "sampler_failed": _says(500),
+    "constraint_failed": _says(500),
     "worker_died": _worker_died,
 }
 """By code; one that is not here has the rule of its base class, in the end that of `internal`."""

@@ -38,7 +38,7 @@ async def generate(
     call = _call(body, model)
     if not body.prompt and body.keep_alive == 0:
         return await completions.unload(corral, call, writer)
-    _check(body, model, corral.capabilities(model))
+    _check(body, model, corral.capabilities_for(call))
     if not body.prompt:
         return await completions.load(request, corral, call, writer)
     return await completions.answer(request, corral, call, writer, stream=body.stream is not False)

@@ -1,7 +1,7 @@
 """uvicorn, set up as a server of ours: bounds on a request's head, and an end that we order."""
 
+import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
@@ -10,25 +10,28 @@ import uvicorn
 from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from corral_api.upgrades import HeadFilter
+
 MAX_HEAD_BYTES: Final = 1 << 20
 KEEP_ALIVE_S: Final = 300
 """How long an idle connection is kept: longer than the pools of common clients keep theirs."""
 GRACE_S: Final = 5
 """How long answers that are under way may take to end once the server stops."""
 
-
-# The header by which Java's client offers HTTP/2 with every request. httptools takes the body of
-# such a request for the other protocol; as a header of another name the offer does no harm.
-_UPGRADE: Final = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
-_IGNORED: Final = b"\r\nx-upgrade"
-_END_OF_HEAD: Final = b"\r\n\r\n"
+UNTIL_TOLD: Final = float("inf")
 
 
 class BoundedHttp(HttpToolsProtocol):
     """Reads HTTP as uvicorn does, but takes no upgrades, and no request head without an end."""
 
     _in_head = True
+    _body_left: float = 0  # bytes; of a chunked body nobody knows before its end
     _pending = 0  # bytes since the parser last came to something
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class has it
+        """Begin a connection."""
+        super().connection_made(transport)
+        self._head = HeadFilter()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -36,10 +39,15 @@ class BoundedHttp(HttpToolsProtocol):
         if self._pending > MAX_HEAD_BYTES + len(data):
             self.send_400_response("Request header fields too large.")
             return
-        if self._in_head:
-            head, end, rest = data.partition(_END_OF_HEAD)
-            data = _UPGRADE.sub(_IGNORED, head) + end + rest
-        super().data_received(data)
+        while data and not self.transport.is_closing():
+            if self._in_head or not self._body_left:
+                piece, data = self._head.feed(data)
+            else:
+                size = int(min(self._body_left, len(data)))
+                piece, data = data[:size], data[size:]
+                self._body_left -= size
+            if piece:
+                super().data_received(piece)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -50,11 +58,13 @@ class BoundedHttp(HttpToolsProtocol):
         """Go on from the head to the body."""
         self._pending = 0
         self._in_head = False
+        self._body_left = _body_length(self.headers)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._in_head = True
+        self._head = HeadFilter()
         super().on_message_complete()
 
     def on_chunk_header(self) -> None:
@@ -65,6 +75,14 @@ class BoundedHttp(HttpToolsProtocol):
         """Take a piece of the body."""
         self._pending = 0
         super().on_body(body)
+
+
+def _body_length(headers: list[tuple[bytes, bytes]]) -> float:
+    """Count the bytes from the end of a head to the next; the parser has checked the headers."""
+    found = dict(headers)
+    if b"transfer-encoding" in found:
+        return UNTIL_TOLD
+    return int(found.get(b"content-length", b"0"))
 
 
 class Server(uvicorn.Server):
@@ -92,6 +110,11 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._end_work = end_work
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that are not answered to their end."""
+        return len(self.server_state.tasks)
 
     def stop(self) -> None:
         """End soon; called again: at once."""

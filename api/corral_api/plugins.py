@@ -5,7 +5,8 @@ from litestar.di import NamedDependency
 from msgspec import Struct
 
 from corral_api.answers import json_response
-from corral_kernel.plugins import Clash, Plugin
+from corral_kernel.catalog import option_clashes
+from corral_kernel.plugins import Clash, Plugin, installed
 from corral_kernel.service import Corral
 
 
@@ -21,6 +22,7 @@ class PluginEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str
     error: str = ""
     hint: str = ""
+    docs: dict[str, str] = {}  # of what it provides, by name
 
 
 class ClashEntry(Struct, frozen=True, kw_only=True):
@@ -32,11 +34,21 @@ class ClashEntry(Struct, frozen=True, kw_only=True):
     losers: tuple[str, ...]
 
 
+class ChangeEntry(Struct, frozen=True, kw_only=True):
+    """What is otherwise on disk than this server loaded; `change` is `installed` or `removed`."""
+
+    name: str
+    distribution: str
+    version: str
+    change: str
+
+
 class PluginsResponse(Struct, frozen=True, kw_only=True):
     """`GET /api/plugins`."""
 
     plugins: tuple[PluginEntry, ...]
     clashes: tuple[ClashEntry, ...]
+    changes: tuple[ChangeEntry, ...]  # since the start; they count from the next one on
 
 
 @get("/api/plugins")
@@ -45,13 +57,30 @@ async def plugins(corral: NamedDependency[Corral]) -> Response[bytes]:
     found = corral.plugins
     # Asking what each provides comes first: it is what finds clashes and missing libraries.
     provided = [found.provides(plugin) for plugin in found.plugins]
-    entries = tuple(map(_entry, found.plugins, provided))
+    docs = {name: backend.docs for name, (_, backend) in found.backends.items()}
+    pairs = zip(found.plugins, provided, strict=True)
+    entries = tuple(_entry(plugin, provides, docs) for plugin, provides in pairs)
+    clashes = (*found.clashes, *option_clashes(found))
     return json_response(
-        PluginsResponse(plugins=entries, clashes=tuple(map(_clash, found.clashes)))
+        PluginsResponse(
+            plugins=entries,
+            clashes=tuple(map(_clash, clashes)),
+            changes=_changes({(p.name, p.distribution, p.version) for p in found.plugins}),
+        )
     )
 
 
-def _entry(plugin: Plugin, provides: dict[str, list[str]]) -> PluginEntry:
+def _changes(loaded: set[tuple[str, str, str]]) -> tuple[ChangeEntry, ...]:
+    now = installed()
+    found = [(*plugin, "installed") for plugin in now - loaded]
+    found += [(*plugin, "removed") for plugin in loaded - now]
+    return tuple(
+        ChangeEntry(name=name, distribution=distribution, version=version, change=change)
+        for name, distribution, version, change in sorted(found)
+    )
+
+
+def _entry(plugin: Plugin, provides: dict[str, list[str]], docs: dict[str, str]) -> PluginEntry:
     return PluginEntry(
         name=plugin.name,
         distribution=plugin.distribution,
@@ -62,6 +91,7 @@ def _entry(plugin: Plugin, provides: dict[str, list[str]]) -> PluginEntry:
         status=plugin.status,
         error=plugin.error,
         hint=plugin.hint,
+        docs={name: docs[name] for name in provides.get("backends", ()) if docs[name]},
     )
 
 

@@ -32,6 +32,9 @@ def _running(entry: RunningModel) -> responses.RunningModel:
         expires_at=_expires_at(entry.expires_at),
         size_vram=entry.vram_bytes,
         context_length=entry.context_tokens,
+        engine=responses.EngineEntry(
+            backend=entry.backend, slots=entry.slots, details=dict(entry.details)
+        ),
     )
 
 

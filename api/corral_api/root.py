@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from litestar import Request, Response, delete, get, post
+from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 
 from corral_api.answers import json_response
@@ -16,6 +17,7 @@ from corral_api.wire.responses import (
     VersionResponse,
 )
 from corral_kernel import __version__
+from corral_kernel.service import Corral
 
 API_LEVEL: Final = "0.31.0"
 """The version of Ollama whose API this is; clients compare it with the least that they need."""
@@ -34,9 +36,10 @@ async def version() -> Response[bytes]:
 
 
 @get("/api/status")
-async def status() -> Response[bytes]:
-    """Tell that there is no cloud: it is off as if a configuration said so."""
-    return json_response(StatusResponse(cloud=CloudStatus(disabled=True, source="config")))
+async def status(corral: NamedDependency[Corral]) -> Response[bytes]:
+    """Tell that there is no cloud: off as if a configuration said so; the settings may too."""
+    source = "both" if corral.settings.no_cloud else "config"
+    return json_response(StatusResponse(cloud=CloudStatus(disabled=True, source=source)))
 
 
 @post("/api/me", status_code=HTTP_200_OK)

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from corral_kernel.environment import Settings, bind_address
+from corral_kernel.addresses import bind_address, check_port
+from corral_kernel.environment import Settings
 from corral_kernel.errors import CorralError
 
 BACKLOG: Final = 2048
@@ -35,17 +36,23 @@ def serve(settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for words in settings.unused:
+        _log.warning("%s", words)
     address, port = bind_address(settings.host)
     try:
+        check_port(settings.host)
         listener = listen(address, port)
     except OSError as error:
         return _fail(f"listen tcp {_join(address, port)}: {_reason(error)}")
+    except CorralError as error:
+        return _fail(str(error))
+    failures: list[str] = []
     with listener:
         try:
             _run(settings, listener)
-        except CorralError as error:
-            return _fail(str(error))
-    return 0
+        except* CorralError as group:  # Litestar starts the application within a task group
+            failures = [str(error) for error in _leaves(group)]
+    return _fail("; ".join(failures)) if failures else 0
 
 
 def listen(address: str, port: int) -> socket.socket:
@@ -86,22 +93,39 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     corral = Corral(settings)
     app = create_app(corral)
     server = Server(surround(app, corral, address), lambda: close(corral), BACKLOG)
-    with _signals_call(server.stop):
+
+    def stop(number: signal.Signals) -> None:
+        again = "again, " if server.should_exit else ""
+        _log.info(
+            "%s: %sshutting down (requests open: %d)", number.name, again, server.open_requests
+        )
+        server.stop()
+
+    with _signals_call(stop):
         async with app.lifespan():
             _log.info("Listening on %s", _join(address, port))
             await server.serve(sockets=[listener])
+    _log.info("Shut down")
 
 
 @contextlib.contextmanager
-def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
+def _signals_call(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     try:
         yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _leaves(group: BaseExceptionGroup[CorralError]) -> Iterator[CorralError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _reason(error: OSError) -> str:

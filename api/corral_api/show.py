@@ -15,9 +15,10 @@ from corral_api.references import DETAILS_UNAVAILABLE, local_name
 from corral_api.wire.numbers import go_json
 from corral_api.wire.receive import receive
 from corral_api.wire.requests import ShowRequest
-from corral_api.wire.responses import ResponseMessage, ShowResponse, Tensor
+from corral_api.wire.responses import Backend, ResponseMessage, ShowResponse, Tensor
 from corral_api.wire.times import local_text
 from corral_kernel import store
+from corral_kernel.calls import BackendChoice
 from corral_kernel.errors import InvalidModelError, ModelNotFoundError
 from corral_kernel.models import Model
 from corral_kernel.names import ModelName
@@ -74,8 +75,13 @@ def _answer(
         capabilities=corral.capabilities(model),
         modified_at=local_text(model.modified_ns),
         requires=model.config.requires,
+        backend=_backend(corral.backend_of(model)),
     )
     return json_response(answer)
+
+
+def _backend(choice: BackendChoice) -> Backend:
+    return Backend(name=choice.name, why=choice.why, error=choice.error)
 
 
 def _projector_info(model: Model, corral: Corral, *, verbose: bool) -> dict[str, Any]:

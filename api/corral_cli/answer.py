@@ -9,6 +9,7 @@ from corral_cli import wire
 from corral_cli.progress import Progress
 from corral_cli.terminal import BOLD, GREY, PLAIN, Writer
 from corral_kernel.durations import SECOND, format_duration
+from corral_kernel.errors import CorralError
 
 _LABEL_WIDTH: Final = 22
 
@@ -25,9 +26,17 @@ class Answer:
         self.last: wire.Chunk | None = None  # the line with the timings; None until it came
 
     def show(self, chunks: Iterable[wire.Chunk]) -> None:
-        """Show an answer to its end. A spinner turns until its first piece is there."""
-        for chunk in _with_spinner(chunks):
-            self._show(chunk)
+        """Show an answer to its end. A spinner turns until its first piece is there.
+
+        Raises:
+            CorralError: What ends the answer in the middle; the terminal is on a new line then.
+        """
+        try:
+            for chunk in _with_spinner(chunks):
+                self._show(chunk)
+        except CorralError:
+            self.leave()
+            raise
         if self._thinking_open:
             self._close_thinking()
 
@@ -64,6 +73,11 @@ class Answer:
         self._writer.write("...done thinking.\n\n")
         self._writer.style(PLAIN)
 
+    def leave(self) -> None:
+        """End an answer that came to no end: on a terminal, what follows has its own line."""
+        self.interrupt()
+        self._writer.end_line()
+
     def interrupt(self) -> None:
         """Leave the colours as they were: nothing more is coming."""
         if self._thinking_open:
@@ -83,6 +97,12 @@ def _refusal(call: wire.ToolCall) -> str:
     arguments = json.dumps(call.function.arguments, ensure_ascii=False)
     name = call.function.name
     return f"  Model called a non-existent function '{name}()' with arguments: {arguments}\n"
+
+
+def print_warnings(chunk: wire.Chunk) -> None:
+    """Print on standard error what the server warns of: such as options that nothing obeys."""
+    for text in chunk.warnings:
+        sys.stderr.write(f"warning: {''.join(c for c in text if c.isprintable())}\n")
 
 
 def print_timings(chunk: wire.Chunk) -> None:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from corral_cli.errors import UnreachableError
+from corral_cli.pidfile import PidFile, write
 from corral_kernel.environment import Settings
 
 START_DEADLINE_S: Final = 30.0
+END_DEADLINE_S: Final = 15.0
 _LOST_RACE_S: Final = 5.0
 _POLL_S: Final = 0.05
 _LOG_LIMIT_BYTES: Final = 16 * 1024 * 1024
@@ -32,12 +34,25 @@ def start_server(environ: Mapping[str, str], answers: Callable[[], bool]) -> Non
         answers: Tells whether a server answers at the address.
 
     Raises:
-        UnreachableError: If the server ends at once or does not answer in time; the message has
-            the end of its log.
+        UnreachableError: If the server ends at once or does not answer in time (the message has
+            the end of its log), or its files cannot be written.
     """
     settings = Settings.from_environ(environ)
     logs = settings.home / "logs"
-    logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _start(settings, environ, answers, logs)
+    except OSError as error:
+        raise UnreachableError(
+            f"no server is running, and none can be started in the background: "
+            f"{error.filename or logs}: {error.strerror or error}; set CORRAL_HOME to a folder "
+            "that you can write, or run 'corral serve'"
+        ) from None
+
+
+def _start(
+    settings: Settings, environ: Mapping[str, str], answers: Callable[[], bool], logs: Path
+) -> None:
     with _one_at_a_time(logs / "start.lock"):
         if answers():
             return
@@ -81,8 +96,8 @@ def _spawn(settings: Settings, environ: Mapping[str, str], log: Path) -> subproc
         "CORRAL_MODELS": str(settings.models_dir),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-    with log.open("ab") as output:
-        return subprocess.Popen(
+    with log.open("ab") as output, _held(PidFile(settings.home, settings.host)) as file:
+        process = subprocess.Popen(
             # -P: the folder where a user happens to be lends no modules to the server.
             [sys.executable, "-P", "-m", "corral_cli", "serve"],
             stdin=subprocess.DEVNULL,
@@ -91,7 +106,22 @@ def _spawn(settings: Settings, environ: Mapping[str, str], log: Path) -> subproc
             cwd="/",
             env={**environ, **absolute},
             start_new_session=True,  # it outlives the terminal, and no Ctrl+C reaches it
+            pass_fds=[file.fileno()],  # with it the lock, for as long as it lives
         )
+        write(file, process.pid)
+        return process
+
+
+@contextmanager
+def _held(file: PidFile) -> Iterator[IO[str]]:
+    """Wait for one that is ending; one that lives and does not answer is in the way."""
+    if not file.wait_free(END_DEADLINE_S):
+        raise UnreachableError(
+            f"a server that was started before, pid {file.holder()}, does not answer: "
+            f"end it with 'corral shutdown'; its log is in {file.path.parent}"
+        )
+    with file.locked() as opened:
+        yield opened
 
 
 def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: _Log) -> None:

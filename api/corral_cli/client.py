@@ -10,9 +10,10 @@ import httpx
 import msgspec
 
 from corral_cli import wire
-from corral_cli.errors import BrokenAnswerError, ServerError, UnreachableError
+from corral_cli.errors import BrokenAnswerError, NoServerError, ServerError, UnreachableError
 from corral_kernel import __version__
-from corral_kernel.environment import HostAddress, connect_url, is_local, parse_host, variable
+from corral_kernel.addresses import HostAddress, check_port, connect_url, is_local, parse_host
+from corral_kernel.environment import variable
 
 T = TypeVar("T")
 L = TypeVar("L", bound=wire.Line)
@@ -25,18 +26,29 @@ _NDJSON: Final = "application/x-ndjson"
 _BREAKS: Final = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 
 
-def connect(environ: Mapping[str, str] = os.environ) -> "Client":
-    """Find the server that the environment names; on loopback, start one where none answers.
+def connect(environ: Mapping[str, str] = os.environ, *, start: bool = True) -> "Client":
+    """Find the server that the environment names.
+
+    Args:
+        environ: The environment.
+        start: Whether one is started in the background where none answers on this machine.
 
     Raises:
         UnreachableError: If there is no server, and there cannot be one.
+        InvalidRequestError: If the address has no good port.
     """
     host = parse_host(variable(environ, "HOST"))
+    check_port(host)
     client = Client(host)
     if client.answers():
         return client
     if host.scheme != "http" or host.path or not is_local(host):
-        raise UnreachableError
+        raise UnreachableError(
+            f"could not connect to {client.url}: {client.refusal}; "
+            "is the address in CORRAL_HOST (or OLLAMA_HOST) right, and does a server run there?"
+        )
+    if not start:
+        raise NoServerError
     from corral_cli.background import start_server
 
     start_server(environ, client.answers)
@@ -48,6 +60,7 @@ class Client:
 
     def __init__(self, host: HostAddress) -> None:
         self.url = connect_url(host)
+        self.refusal = ""  # why nothing answered, in the words of the operating system
         try:
             self._http = httpx.Client(
                 base_url=self.url,
@@ -73,7 +86,8 @@ class Client:
         """
         try:
             self._http.head("/", timeout=30.0)
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            self.refusal = str(error)
             return False
         except httpx.ConnectTimeout:
             raise UnreachableError(f"no answer from {self.url}") from None
@@ -135,8 +149,10 @@ class Client:
         with self._open("POST", path, msgspec.json.encode(body), headers) as response:
             if response.status_code >= _FIRST_ERROR:
                 text = _error_text(_limited(response))
+                if not text:
+                    raise self._wordless(response)
                 status = f"{response.status_code} {response.reason_phrase}"
-                raise ServerError(f"{status}: {text}" if text else status, response.status_code)
+                raise ServerError(f"{status}: {text}", response.status_code)
             for line in _lines(response):
                 try:
                     decoded = decoder.decode(line)
@@ -160,9 +176,15 @@ class Client:
     ) -> bytes:
         with self._open(method, path, content, headers) as response:
             answer = _limited(response)
-        if response.status_code >= _FIRST_ERROR:
-            raise ServerError(_error_text(answer), response.status_code)
-        return answer
+        if response.status_code < _FIRST_ERROR:
+            return answer
+        text = _error_text(answer)
+        raise ServerError(text, response.status_code) if text else self._wordless(response)
+
+    def _wordless(self, response: httpx.Response) -> ServerError:
+        status = f"{response.status_code} {response.reason_phrase}"
+        message = f"{self.url} answered {status} and gave no reason; is a corral server there?"
+        return ServerError(message, response.status_code)
 
     @contextmanager
     def _open(
@@ -175,12 +197,15 @@ class Client:
         try:
             with self._http.stream(method, path, content=content, headers=headers) as response:
                 yield response
-        except httpx.ConnectError:
-            raise UnreachableError from None
-        except _BREAKS as error:
+        except httpx.ConnectError as error:
+            raise UnreachableError(
+                f"could not connect to {self.url} any more: {error}; "
+                "has the server ended? Its log tells why"
+            ) from None
+        except _BREAKS:
             raise BrokenAnswerError(
-                f"the server at {self.url} closed the connection in the middle ({error}); "
-                "its log may tell why"
+                f"the server at {self.url} closed the connection in the middle: it ended, or what "
+                "stands between gave up; its log may tell why"
             ) from None
         except httpx.HTTPError as error:
             raise BrokenAnswerError(f"no answer from {self.url}: {error}") from None

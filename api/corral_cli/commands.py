@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from corral_cli.errors import UsageError
 from corral_cli.parser import Flag
+from corral_kernel.variables import VARIABLES
 
 ArgumentCheck = Callable[[tuple[str, ...]], None]
 
@@ -55,28 +56,8 @@ def at_most(number: int) -> ArgumentCheck:
     return check
 
 
-_SERVER_VARIABLES: Final = (
-    "HOST",
-    "MODELS",
-    "HOME",
-    "CONTEXT_LENGTH",
-    "KEEP_ALIVE",
-    "LOAD_TIMEOUT",
-    "STEP_TIMEOUT",
-    "STALL_TIMEOUT",
-    "MAX_LOADED_MODELS",
-    "NUM_PARALLEL",
-    "MAX_QUEUE",
-    "MEMORY_BUDGET",
-    "FLASH_ATTENTION",
-    "KV_CACHE_TYPE",
-    "NOPRUNE",
-    "NO_CLOUD",
-    "ORIGINS",
-    "PLUGINS",
-    "DISABLE_PLUGINS",
-    "DEBUG",
-)
+_SERVER_VARIABLES: Final = tuple(name for name, found in VARIABLES.items() if found.of_server)
+_LATER: Final = "not in this release: "
 
 _SHOW_SECTIONS: Final = tuple(
     Flag(name, f"show the {name} of a model")
@@ -96,14 +77,15 @@ COMMANDS: Final = (
     Command(
         name="create",
         usage="create MODEL",
+        variables=("HOST", "HOME"),
         help="Create a model from a Modelfile",
         handler="corral_cli.create:create",
         check=exactly(1),
         flags=(
             Flag("file", 'the Modelfile (default "Modelfile")', kind="string", short="f"),
-            Flag("quantize", "quantize to this type, such as q4_K_M", kind="string", short="q"),
-            Flag("draft-quantize", "quantize the draft model to this type", kind="string"),
-            Flag("experimental", "import safetensors without the server"),
+            Flag("quantize", f"{_LATER}quantize to this type", kind="string", short="q"),
+            Flag("draft-quantize", f"{_LATER}quantize the draft model", kind="string"),
+            Flag("experimental", f"{_LATER}import safetensors without the server"),
         ),
     ),
     Command(
@@ -128,11 +110,11 @@ COMMANDS: Final = (
             Flag("format", 'form of the answer: "json" or a JSON schema', kind="string"),
             Flag(
                 "think",
-                "think first: true, false, high, medium, low or max",
+                f"{_LATER}think first (true, false, high, medium, low or max)",
                 kind="string",
                 bare="true",
             ),
-            Flag("hidethinking", "do not show what the model thinks"),
+            Flag("hidethinking", f"{_LATER}do not show what the model thinks"),
             Flag("truncate", "embedding models: cut inputs that are too long (default true)"),
             Flag("dimensions", "embedding models: length of the vector", kind="int"),
         ),
@@ -158,6 +140,7 @@ COMMANDS: Final = (
         help="List running models",
         handler="corral_cli.listing:list_running",
         check=at_most(1),
+        flags=(Flag("verbose", "tell what runs each of them too", short="v"),),
     ),
     Command(
         name="cp",
@@ -174,12 +157,37 @@ COMMANDS: Final = (
         check=at_least(1),
     ),
     Command(
+        name="samplers",
+        usage="samplers [NAME]",
+        help="List samplers, or tell all about one",
+        handler="corral_cli.samplers:samplers",
+        check=at_most(1),
+    ),
+    Command(
+        name="options",
+        usage="options [NAME]",
+        help="List the options of requests and Modelfiles, or tell all about one",
+        handler="corral_cli.options:options",
+        check=at_most(1),
+    ),
+    Command(
         name="plugins",
-        usage="plugins",
-        help="List plugins, what they provide and what keeps them from it",
+        usage="plugins [new KIND NAME | doctor [NAME]]",
+        help="List plugins and what they provide; make a new one; examine those installed",
         handler="corral_cli.plugins:plugins",
+        check=at_most(3),
+        flags=(
+            Flag("json", "print what the server answers"),
+            Flag("directory", "new: folder to make it in (default: here)", kind="string"),
+        ),
+    ),
+    Command(
+        name="shutdown",
+        usage="shutdown",
+        help="Stop the server that was started in the background",
+        handler="corral_cli.shutdown:shutdown",
         check=exactly(0),
-        flags=(Flag("json", "print what the server answers"),),
+        variables=("HOST", "HOME"),
     ),
     *(
         Command(

@@ -10,11 +10,12 @@ from corral_cli import wire
 from corral_cli.client import Client, connect
 from corral_cli.errors import CommandError
 from corral_cli.modelfiles import Files, gather
+from corral_cli.options import parameter_types
 from corral_cli.parser import Call
 from corral_cli.progress import Bar, Progress
 from corral_cli.upload import send_file
 from corral_kernel.errors import InvalidNameError
-from corral_kernel.modelfile import MAX_BYTES, Modelfile, parse
+from corral_kernel.modelfile import KNOWN_PARAMETERS, MAX_BYTES, Modelfile, ParameterTypes, parse
 from corral_kernel.names import ModelName
 
 _LATER: Final = {
@@ -22,6 +23,11 @@ _LATER: Final = {
     "draft-quantize": "quantizing",
     "experimental": "importing safetensors",
 }
+
+_TEMPLATE_WAITS: Final = (
+    "warning: TEMPLATE is stored and shown, but this release does not render it: "
+    "chats use the template inside the model file\n"
+)
 
 
 def create(call: Call) -> None:
@@ -42,6 +48,8 @@ def create(call: Call) -> None:
     modelfile, folder = _read(call.text("file"))
     for parameter in modelfile.deprecated:
         sys.stdout.write(f"warning: parameter {parameter} is deprecated\n")
+    if modelfile.template:
+        sys.stderr.write(_TEMPLATE_WAITS)
     files = gather(modelfile, folder)
     body = {"model": name, **_fields(modelfile), "stream": True}
     if files.source:
@@ -64,7 +72,15 @@ def _read(given: str | None) -> tuple[Modelfile, Path]:
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise CommandError(f"open {path}: {reason}") from None
-    return parse(data), path.absolute().parent
+    return parse(data, _types), path.absolute().parent
+
+
+def _types(names: frozenset[str]) -> ParameterTypes:
+    """Tell the types of parameters; the server is asked only for what is not Ollama's."""
+    if names <= KNOWN_PARAMETERS.keys():
+        return KNOWN_PARAMETERS
+    with connect() as client:
+        return parameter_types(client)
 
 
 def _fields(modelfile: Modelfile) -> dict[str, Any]:

@@ -20,9 +20,14 @@ class UnreachableError(CorralError):
 
     code = "unreachable"
 
-    def __init__(self, detail: str = "") -> None:
+
+class NoServerError(UnreachableError):
+    """No server runs on this machine, and this command starts none."""
+
+    def __init__(self) -> None:
         super().__init__(
-            detail or "could not connect to corral server, run 'corral serve' to start it"
+            "could not connect to corral server, run 'corral serve' to start it "
+            "('corral run MODEL' starts one in the background)"
         )
 
 
@@ -32,7 +37,7 @@ class ServerError(CorralError):
     code = "server"
 
     def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message or "something went wrong, the server's log tells more")
+        super().__init__(message)
         self.status = status
 
 

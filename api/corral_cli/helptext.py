@@ -4,34 +4,8 @@ from typing import Final
 
 from corral_cli.commands import COMMANDS, Command
 from corral_cli.parser import Flag
+from corral_kernel.variables import VARIABLES, Variable
 
-VARIABLES: Final = {
-    "HOST": "address of the server (default 127.0.0.1:11434)",
-    "MODELS": "folder of the models (default CORRAL_HOME/models)",
-    "HOME": "folder of all other files (default ~/.corral)",
-    "CONTEXT_LENGTH": "context length where none is asked for (default: by memory)",
-    "KEEP_ALIVE": "how long an idle model stays loaded (default 5m)",
-    "LOAD_TIMEOUT": "how long loading may stand still (default 5m)",
-    "STEP_TIMEOUT": "how long a running model may be silent (default 2m)",
-    "STALL_TIMEOUT": "how long a client may read nothing of its answer (default 1m)",
-    "MAX_LOADED_MODELS": "models loaded at once (default: by the number of GPUs)",
-    "NUM_PARALLEL": "requests at once for each model (default: by memory, up to 4)",
-    "MAX_QUEUE": "requests that may wait (default 512)",
-    "MEMORY_BUDGET": "memory for all models, such as 8GiB (default: what there is)",
-    "FLASH_ATTENTION": "force flash attention on or off",
-    "KV_CACHE_TYPE": "type of the K/V cache (default f16)",
-    "NOPRUNE": "keep unused blobs at start",
-    "NO_CLOUD": "turn cloud features off",
-    "ORIGINS": "more allowed origins, with commas between",
-    "PLUGINS": "the only plugins to load, with commas between",
-    "DISABLE_PLUGINS": "plugins to leave out, with commas between",
-    "DEBUG": "more messages in the log (1), or all of them (2)",
-    "EDITOR": "editor for long prompts (Ctrl+G)",
-    "NOHISTORY": "keep no history of prompts",
-}
-_OURS_ALONE: Final = frozenset(
-    {"HOME", "STEP_TIMEOUT", "STALL_TIMEOUT", "MEMORY_BUDGET", "PLUGINS", "DISABLE_PLUGINS"}
-)
 _ROOT_FLAGS: Final = (
     Flag("help", "help for corral", short="h"),
     Flag("version", "show versions", short="v"),
@@ -74,8 +48,10 @@ def _flag_head(flag: Flag) -> str:
 
 
 def _variable_lines(names: tuple[str, ...]) -> list[str]:
-    lines = [""]
-    if not _OURS_ALONE.issuperset(names):
-        lines += ["Variables that Ollama has work under its names (OLLAMA_...) too.", ""]
-    rows = [f"      {f'CORRAL_{name}':<27}   {VARIABLES[name]}" for name in names]
-    return [*lines, "Environment Variables:", *rows]
+    rows = [f"      {f'CORRAL_{name}':<27}   {_explained(VARIABLES[name])}" for name in names]
+    also = "Each variable is read as OLLAMA_... too (but CORRAL_HOME); CORRAL_... wins."
+    return ["", also, "", "Environment Variables:", *rows]
+
+
+def _explained(variable: Variable) -> str:
+    return variable.meaning + (f" (default {variable.default})" if variable.default else "")

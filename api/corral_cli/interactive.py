@@ -36,10 +36,19 @@ def talk(session: Session) -> None:
             sys.stdout.write(_LEAVE_HINT)
             continue
         if is_command:
-            if not commands.run(text):
+            if not _run(commands, text):
                 return
         elif text.strip():
             session.ask(text)
+
+
+def _run(commands: slash.Commands, line: str) -> bool:
+    """Do what a command asks for; Ctrl+C ends it, and not the session."""
+    try:
+        return commands.run(line)
+    except KeyboardInterrupt:
+        sys.stdout.write("\n")
+        return True
 
 
 def _complete(reader: LineReader, line: str) -> str:

@@ -44,9 +44,19 @@ def list_running(call: Call) -> None:
     prefix = call.args[0] if call.args else ""
     with connect() as client:
         models = client.get("/api/ps", wire.Processes).models or []
-    rows = [_running_row(m) for m in models if m.name.startswith(prefix)]
+    models = [model for model in models if model.name.startswith(prefix)]
     header = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
-    sys.stdout.write(table.render([header, *rows]))
+    sys.stdout.write(table.render([header, *map(_running_row, models)]))
+    if call.on("verbose"):
+        for model in models:
+            if model.engine:
+                rows = [("", name, value) for name, value in _engine_rows(model.engine)]
+                sys.stdout.write(f"\n  {model.name}\n{table.render(rows)}")
+
+
+def _engine_rows(engine: wire.Engine) -> list[tuple[str, str]]:
+    details = [(name, str(value)) for name, value in engine.details.items()]
+    return [("backend", engine.backend), ("slots", str(engine.slots)), *details]
 
 
 def _running_row(model: wire.Running) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from corral_cli.errors import CommandError
 from corral_kernel.modelfile import Modelfile
 
 _MAGIC: Final = b"GGUF"
+_HEAD_BYTES: Final = 64
+_SHOWN: Final = 30  # characters of a foreign file
+_MODELFILE_STARTS: Final = ("from ", "#")
 _OTHER_LAYOUTS: Final = (
     "model*.safetensors",
     "*/model*.safetensors",
@@ -110,8 +113,23 @@ def _check_inside(file: Path, folder: Path) -> None:
 def _check_gguf(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror or error}") from None
-    if head != _MAGIC:
-        raise CommandError(f"{path} is no GGUF file: it begins with {head!r}; {_GGUF_ONLY}")
+    if not head.startswith(_MAGIC):
+        raise CommandError(f"{path} is no GGUF file: {_described(head)}; {_GGUF_ONLY}")
+
+
+def _described(head: bytes) -> str:
+    """Say what a file is instead, as far as its beginning tells."""
+    if not head:
+        return "it is empty"
+    if head.startswith(b"PK"):
+        return "it is an archive, perhaps a PyTorch model"
+    if head[8:10] == b'{"':
+        return "it is perhaps a safetensors file"
+    text = head.decode("utf-8", "replace").strip()
+    if not all(character.isprintable() or character.isspace() for character in text):
+        return f"it begins with the bytes {head[: len(_MAGIC)].hex(' ')}"
+    hint = ", perhaps a Modelfile" if text.lower().startswith(_MODELFILE_STARTS) else ""
+    return f"it is a text{hint} (it begins with {text.splitlines()[0][:_SHOWN]!r})"

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from corral_cli import wire
-from corral_cli.answer import Answer, print_timings
+from corral_cli.answer import Answer, print_timings, print_warnings
 from corral_cli.client import NOT_FOUND, Client, connect
 from corral_cli.errors import CommandError, ServerError, UsageError
 from corral_cli.listing import model_names
@@ -151,11 +151,13 @@ def _print_answer(client: Client, settings: RunSettings, prompt: str) -> None:
         with closing(client.stream("/api/generate", body, wire.Chunk)) as chunks:
             answer.show(chunks)
     except KeyboardInterrupt:
-        answer.interrupt()
+        answer.leave()
         return
     if prompt:
         sys.stdout.write("\n\n")
     if answer.last is None:
         sys.stderr.write("Warning: the answer ended without its last line\n")
-    elif settings.verbose:
+        return
+    print_warnings(answer.last)
+    if settings.verbose:
         print_timings(answer.last)

@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from corral_cli import wire
-from corral_cli.answer import Answer, print_timings
+from corral_cli.answer import Answer, print_timings, print_warnings
 from corral_cli.client import Client
 from corral_cli.errors import ServerError
 from corral_cli.progress import Progress
@@ -80,7 +80,10 @@ class Session:
             )
         else:
             self.messages.pop()  # two messages of a user in a row are more than some templates take
-        if answer.last is not None and self.settings.verbose:
+        if answer.last is None:
+            return
+        print_warnings(answer.last)
+        if self.settings.verbose:
             print_timings(answer.last)
 
     def describe(self) -> wire.ModelInfo:

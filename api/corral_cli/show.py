@@ -49,6 +49,7 @@ def print_info(info: wire.ModelInfo, out: TextIO, *, verbose: bool = False) -> N
     for title, rows in (
         ("Model", _model_rows(info)),
         ("Capabilities", capabilities),
+        ("Backend", _backend_rows(info.backend)),
         ("Projector", _projector_rows(info.projector_info or {})),
         ("Parameters", parameters),
         ("Metadata", metadata),
@@ -76,6 +77,12 @@ def _model_rows(info: wire.ModelInfo) -> Rows:
     shown = [row for row in rows if row[1]]
     shown.append(("quantization", details.quantization_level))
     return [*shown, ("requires", info.requires)] if info.requires else shown
+
+
+def _backend_rows(backend: wire.Backend) -> Rows:
+    if backend.error:
+        return [("none", backend.error)]
+    return [(backend.name, backend.why)] if backend.name else []
 
 
 def _projector_rows(numbers: dict[str, Any]) -> Rows:

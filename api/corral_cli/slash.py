@@ -1,5 +1,6 @@
 """The slash commands of an interactive session."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -10,11 +11,20 @@ from corral_cli import slash_help, wire
 from corral_cli.client import NOT_FOUND
 from corral_cli.errors import BrokenAnswerError, ServerError
 from corral_cli.listing import print_models
+from corral_cli.options import parameter_types
 from corral_cli.prompt import KeptHistory
 from corral_cli.session import Session
 from corral_cli.show import print_info
 from corral_kernel.gotext import format_number, quote
-from corral_kernel.modelfile import DEPRECATED_PARAMETERS, ModelfileError, parse_parameter
+from corral_kernel.modelfile import (
+    DEPRECATED_PARAMETERS,
+    KNOWN_PARAMETERS,
+    LISTS,
+    ModelfileError,
+    ParameterTypes,
+    ParameterValue,
+    parse_parameter,
+)
 
 _SYSTEM: Final = "/set system"
 _THINK_LEVELS: Final = ("high", "medium", "low", "max")
@@ -39,6 +49,7 @@ class Commands:
         self._session = session
         self._settings = session.settings
         self._history = history
+        self._parameters: ParameterTypes | None = None  # the server's, once it was asked
         self._commands: dict[str, Callable[[list[str]], None]] = {
             "/set": self._set,
             "/show": self._show,
@@ -107,16 +118,22 @@ class Commands:
         return True
 
     def _set_parameter(self, name: str, values: list[str]) -> None:
-        if name in DEPRECATED_PARAMETERS:
+        types = self._types(name)
+        if name in DEPRECATED_PARAMETERS and name not in types:
             _say(f"Couldn't set parameter: {quote(f'parameter {name} is deprecated')}")
             return
         try:
-            value = values if name == "stop" else parse_parameter(name, values[0])
+            value = _parsed(name, values, types)
         except ModelfileError as error:
             _say(f"Couldn't set parameter: {quote(str(error))}")
             return
         self._settings.options[name] = value
         _say(f"Set parameter '{name}' to '{', '.join(values)}'")
+
+    def _types(self, name: str) -> ParameterTypes:
+        if name not in KNOWN_PARAMETERS and self._parameters is None:
+            self._parameters = parameter_types(self._session.client)
+        return self._parameters or KNOWN_PARAMETERS
 
     def _set_think(self, level: list[str]) -> None:
         if level and level[0] not in _THINK_LEVELS:
@@ -175,6 +192,16 @@ class Commands:
         _say("Cleared session context")
 
 
+def _parsed(name: str, values: list[str], types: ParameterTypes) -> ParameterValue:
+    match types.get(name):
+        case "object":  # JSON may have blanks
+            return parse_parameter(name, " ".join(values), types)
+        case kind if kind in LISTS:
+            return [parse_parameter(name, text, types) for text in values]
+        case _:
+            return parse_parameter(name, values[0], types)
+
+
 def _help(words: list[str]) -> None:
     topic = words[0].removeprefix("/") if words else ""
     sys.stderr.write(slash_help.TOPICS.get(topic, slash_help.ALL))
@@ -198,7 +225,9 @@ def _shown(value: object) -> str:
         case float():
             return format_number(value)
         case list():
-            return f"[{' '.join(map(str, value))}]"
+            return f"[{' '.join(map(_shown, value))}]"
+        case dict():
+            return json.dumps(value, ensure_ascii=False)
         case _:
             return str(value)
 

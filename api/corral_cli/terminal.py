@@ -44,6 +44,7 @@ class Writer:
         self._wrap = wrap and self._tty
         self._column = 0
         self._word = ""  # what stands since the last blank of this line
+        self._written = ""  # the last piece
 
     def write(self, text: str) -> None:
         """Write a piece of text, and let it be seen at once."""
@@ -53,6 +54,14 @@ class Writer:
             shown = "".join(self._place(character, limit) for character in shown)
         self._out.write(shown)
         self._out.flush()
+        self._written = shown or self._written
+
+    def end_line(self) -> None:
+        """Go to a new line, on a terminal only, and only if something stands on this one."""
+        if self._tty and self._written and not self._written.endswith("\n"):
+            self._out.write("\n")
+            self._out.flush()
+            self._written = "\n"
 
     def style(self, codes: str) -> None:
         """Change colours, on a terminal only."""

@@ -4,7 +4,8 @@ import os
 import sys
 
 from corral_kernel import __version__
-from corral_kernel.environment import parse_host, variable
+from corral_kernel.addresses import parse_host
+from corral_kernel.environment import variable
 
 
 def version() -> None:

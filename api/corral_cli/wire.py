@@ -38,6 +38,14 @@ class Tags(Struct):
     models: list[Listed] | None = None
 
 
+class Engine(Struct):
+    """What runs a loaded model; only a server of ours tells."""
+
+    backend: str = ""
+    slots: int = 0
+    details: dict[str, Any] = {}
+
+
 class Running(Struct):
     """One model of `GET /api/ps`; sizes are bytes."""
 
@@ -47,6 +55,7 @@ class Running(Struct):
     size_vram: int = 0
     expires_at: str = ""
     context_length: int = 0
+    engine: Engine | None = None
 
 
 class Processes(Struct):
@@ -85,6 +94,14 @@ class Message(Struct, omit_defaults=True):
     tool_calls: list[ToolCall] | None = None
 
 
+class Backend(Struct, frozen=True):
+    """What would run a model and why, or the error that says why nothing would; ours alone."""
+
+    name: str = ""
+    why: str = ""
+    error: str = ""
+
+
 class ModelInfo(Struct):
     """`POST /api/show`."""
 
@@ -102,6 +119,7 @@ class ModelInfo(Struct):
     tensors: list[Tensor] | None = None
     capabilities: list[str] | None = None
     requires: str = ""
+    backend: Backend = Backend()
 
 
 class Line(Struct):
@@ -134,6 +152,7 @@ class Chunk(Line):
     eval_count: int = 0
     eval_duration: int = 0
     tool_calls: list[ToolCall] | None = None
+    warnings: list[str] = []
 
 
 class Embeddings(Struct):

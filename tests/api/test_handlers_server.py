@@ -64,6 +64,21 @@ def test_an_allowed_origin_that_is_none_stops_the_start(tmp_path: Path) -> None:
     assert done.stderr.startswith("Error: allowed origin 'evil.example'")
 
 
+def test_a_port_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    done = serve(tmp_path, CORRAL_HOST="127.0.0.1:99999")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: CORRAL_HOST (or OLLAMA_HOST): '99999' is no port: ")
+
+
+def test_a_store_that_is_no_folder_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = serve(tmp_path, OLLAMA_MODELS=str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: {tmp_path}/file is no folder: set CORRAL_MODELS (OLLAMA_MODELS) to one\n"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_a_signal_ends_the_server_with_status_0_and_its_workers(
     start_server: Callable[..., Any], number: signal.Signals
@@ -94,7 +109,7 @@ def test_a_stream_under_way_is_told_that_the_server_stops(
             assert "response" in json.loads(next(lines))
             server.process.send_signal(signal.SIGTERM)
             *_, last = lines
-    assert list(json.loads(last)) == ["error"]
+    assert json.loads(last) == {"error": "the server is shutting down"}
     assert server.process.wait(timeout=15) == 0
 
 

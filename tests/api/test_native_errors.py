@@ -30,7 +30,7 @@ TABLE: list[tuple[Route, k.CorralError, int, str]] = [
     ("embed", k.ModelNotFoundError("x"), 404, 'model "M" not found, try pulling it first'),
     ("embeddings", k.ModelNotFoundError("x"), 404, 'model "M" not found, try pulling it first'),
     ("copy", k.ModelNotFoundError("x"), 404, 'model "M" not found'),
-    ("pull", k.ManifestNotFoundError("x"), 500, "pull model manifest: file does not exist"),
+    ("create", k.ManifestNotFoundError("x"), 500, "pull model manifest: file does not exist: x"),
     ("generate", k.BlobNotFoundError("x"), 400, '"M" does not support generate'),
     ("chat", k.BlobNotFoundError("x"), 400, '"M" does not support chat'),
     ("embed", k.BlobNotFoundError("x"), 404, 'model "M" not found, try pulling it first'),
@@ -59,8 +59,10 @@ TABLE: list[tuple[Route, k.CorralError, int, str]] = [
         501,
         f"{FULL} does not support embedding",
     ),
-    ("chat", k.InvalidOptionError('option "x" must be'), 500, 'option "x" must be'),
-    ("chat", k.PromptTooLongError("x"), 400, PROMPT_TOO_LONG),
+    ("chat", k.InvalidOptionError('option "x" is'), 400, 'option "x" is'),
+    ("chat", k.InvalidOptionError("must be", wrong_type="num_ctx"), 500, "must be"),
+    ("chat", k.InvalidOptionError("must be", wrong_type="of_a_plugin"), 400, "must be"),
+    ("chat", k.PromptTooLongError("9 tokens"), 400, f"{PROMPT_TOO_LONG}: 9 tokens"),
     ("embed", k.PromptTooLongError("x"), 400, "the input length exceeds the context length"),
     (
         "chat",
@@ -82,7 +84,7 @@ TABLE: list[tuple[Route, k.CorralError, int, str]] = [
     ("chat", k.UnsupportedError("not yet"), 400, "not yet"),
     ("delete", k.ReadOnlyModelError("lent"), 400, "lent"),
     ("chat", DecodeError("unexpected EOF"), 400, "unexpected EOF"),
-    ("chat", k.RemoteJobError("prompt_too_long", "x"), 400, PROMPT_TOO_LONG),
+    ("chat", k.RemoteJobError("prompt_too_long", "x"), 400, f"{PROMPT_TOO_LONG}: x"),
     ("chat", k.RemoteJobError("template", "bad template"), 500, "bad template"),
     ("chat", k.RemoteJobError("from a later release", "what"), 500, "what"),
 ]
@@ -167,6 +169,8 @@ def test_every_error_of_the_kernel_is_described() -> None:
         k.WorkerDiedError: ("m", 1),
         k.MissingCapabilityError: ("m", ("tools",)),
         k.RemoteJobError: ("internal", "x"),
+        k.SamplerFailedError: ("s", "x"),
+        k.ConstraintFailedError: ("c", "x"),
     }
     for error in below(k.CorralError):
         if error.__module__ == k.__name__:

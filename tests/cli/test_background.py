@@ -10,21 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from corral_cli.background import start_server
 from corral_cli.errors import UnreachableError
+from corral_cli.pidfile import PidFile, write
+from corral_kernel.addresses import parse_host
 
 STARTED = re.compile(r"started a corral server in the background: pid (\d+), log (.+)\n")
 SERVER = """
 import http.server, os, sys
-from corral_kernel.environment import bind_address
+from corral_kernel.addresses import bind_address
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
-    def do_GET(self):
-        text = b'{"models": []}'
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        text = b""
         self.send_response(200); self.send_header("Content-Length", str(len(text)))
         self.end_headers(); self.wfile.write(text)
 
@@ -65,15 +69,15 @@ def pids() -> Iterator[list[int]]:
 def test_a_command_starts_a_server_once(no_server: Any, pids: list[int], tmp_path: Path) -> None:
     no_server.env["CORRAL_MODELS"] = "my-models"
 
-    first = no_server("list", cwd=tmp_path)
-    second = no_server("list", cwd=tmp_path)
+    first = no_server("cp", "a", "b", cwd=tmp_path)
+    second = no_server("cp", "a", "b", cwd=tmp_path)
 
     found = STARTED.fullmatch(first.err)
     assert found, first.err
     pid, log = int(found[1]), Path(found[2])
     pids.append(pid)
     assert (first.status, second.status) == (0, 0)
-    assert first.out == second.out == "NAME    ID    SIZE    MODIFIED    \n"
+    assert first.out == second.out == "copied 'a' to 'b'\n"
     assert second.err == ""
     assert log == Path(no_server.env["CORRAL_HOME"], "logs", "server.log")
     assert f"serving {tmp_path}/my-models /\n" in log.read_text()
@@ -83,7 +87,7 @@ def test_a_command_starts_a_server_once(no_server: Any, pids: list[int], tmp_pat
 def test_of_two_commands_at_once_one_starts_the_server(no_server: Any, pids: list[int]) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "corral_cli", "list"],
+            [sys.executable, "-m", "corral_cli", "cp", "a", "b"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,8 +107,8 @@ def test_of_two_commands_at_once_one_starts_the_server(no_server: Any, pids: lis
 def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(no_server: Any) -> None:
     no_server.stand_in.write_text(FAILING)
 
-    no_server("list")
-    result = no_server("list")
+    no_server("cp", "a", "b")
+    result = no_server("cp", "a", "b")
 
     assert result.status == 1
     assert re.fullmatch(  # and nothing of the attempt before
@@ -129,6 +133,79 @@ def test_a_server_that_ends_without_another_is_told(no_server: Any) -> None:
     no_server.stand_in.write_text("raise SystemExit(4)")
     with pytest.raises(UnreachableError, match="ended with status 4"):
         start_server(no_server.env, lambda: False)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["list"], ["ps"], ["show", "m"], ["stop", "m"]],
+    ids=lambda args: args[0],
+)
+def test_a_command_that_only_looks_starts_one_too(no_server: Any, args: list[str]) -> None:
+    result = no_server(*args)
+
+    assert STARTED.match(result.err)
+    assert no_server("shutdown").out.startswith("stopped the server at ")
+
+
+def test_shutdown_ends_the_server_that_was_started_and_waits_for_its_end(no_server: Any) -> None:
+    started = STARTED.fullmatch(no_server("cp", "a", "b").err)
+    assert started
+    pid, url = int(started[1]), f"http://{no_server.env['CORRAL_HOST']}"
+
+    first, second = no_server("shutdown"), no_server("shutdown")
+
+    assert (first.status, first.out) == (0, f"stopped the server at {url} (pid {pid})\n")
+    assert (second.status, second.out) == (0, f"no server is running at {url}\n")
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    again = STARTED.fullmatch(no_server("cp", "a", "b").err)
+    assert again
+    assert no_server("shutdown").out == f"stopped the server at {url} (pid {again[1]})\n"
+
+
+def test_shutdown_leaves_alone_what_nobody_started_in_the_background(corral: Any) -> None:
+    logs = Path(corral.env["CORRAL_HOME"], "logs")
+    logs.mkdir(parents=True)
+    port = corral.env["CORRAL_HOST"].partition(":")[2]
+    (logs / f"server-{port}.pid").write_text(f"{os.getpid()}\n")  # of one that is gone
+
+    result = corral("shutdown")
+
+    assert result.status == 1
+    assert "was not started in the background" in result.err
+
+
+def test_shutdown_is_for_this_machine(corral: Any) -> None:
+    corral.env["CORRAL_HOST"] = "192.0.2.1:80"
+    assert "is on another machine: end the server there" in corral("shutdown").err
+
+
+def test_a_home_that_cannot_be_written_is_told_in_one_line(no_server: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    no_server.env["CORRAL_HOME"] = str(tmp_path / "file" / "home")
+
+    result = no_server("cp", "a", "b")
+
+    assert result.status == 1
+    assert re.fullmatch(
+        r"Error: no server is running, and none can be started in the background: .+: "
+        r"Not a directory; set CORRAL_HOME to .+\n",
+        result.err,
+    )
+
+
+def test_a_server_that_lives_and_does_not_answer_is_in_the_way_of_another(
+    no_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corral_cli.background.END_DEADLINE_S", 0.1)
+    home = Path(no_server.env["CORRAL_HOME"])
+    (home / "logs").mkdir(parents=True)
+    file = PidFile(home, parse_host(no_server.env["CORRAL_HOST"]))
+    with file.locked() as held:
+        write(held, 12345)
+        with pytest.raises(UnreachableError, match="pid 12345, does not answer: end it with"):
+            start_server(no_server.env, lambda: False)
+        assert file.holder() == 12345
+    assert file.holder() is None
 
 
 def test_version_starts_nothing(no_server: Any) -> None:

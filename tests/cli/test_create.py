@@ -34,7 +34,9 @@ def test_everything_a_modelfile_says_is_sent(creates: Any, corral: Any, tmp_path
     result = corral("create", "mine", cwd=tmp_path)
 
     assert (result.status, result.out) == (0, "warning: parameter mirostat is deprecated\n")
-    assert result.err == "reading model metadata\nwriting manifest\nsuccess\n"
+    warning, *steps = result.err.splitlines()
+    assert warning.startswith("warning: TEMPLATE is stored and shown, but this release does not")
+    assert steps == ["reading model metadata", "writing manifest", "success"]
     assert script.bodies("/api/create") == [
         {
             "model": "mine",
@@ -105,7 +107,16 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         ("FROM ./m", {"m/readme.md": b"x"}, "no Modelfile or safetensors files found"),
         ("FROM ./m", {"m/model.safetensors": b"x"}, "this release of corral takes GGUF files only"),
         ("FROM ./m", {"m/a.gguf": GGUF, "m/b.gguf": GGUF}, "name one of them: a.gguf, b.gguf"),
-        ("FROM x.bin", {"x.bin": b"PK\x03\x04"}, "it begins with b'PK\\x03\\x04'"),
+        ("FROM x.bin", {"x.bin": b"PK\x03\x04"}, "an archive, perhaps a PyTorch model; this rel"),
+        ("FROM x.bin", {"x.bin": b"\x7fELF\2\1"}, "it begins with the bytes 7f 45 4c 46; this"),
+        ("FROM x.bin", {"x.bin": b"%c%s" % (9, bytes(7)) + b'{"a": 1}'}, "perhaps a safetensors"),
+        ("FROM x.bin", {"x.bin": b""}, "x.bin is no GGUF file: it is empty; this release"),
+        ("FROM ./n", {"n": b"hello\nyou"}, "it is a text (it begins with 'hello'); this release"),
+        (
+            "FROM ./Other",
+            {"Other": b"FROM smollm2\nSYSTEM x"},
+            "it is a text, perhaps a Modelfile (it begins with 'FROM smollm2'); this release",
+        ),
         ("FROM a\nPARAMETER top_p inf", {}, "PARAMETER top_p: inf cannot be sent"),
         ("FROM ./a/x.gguf\nFROM ./b/x.gguf", {"a/x.gguf": GGUF, "b/x.gguf": GGUF}, "same name"),
     ],

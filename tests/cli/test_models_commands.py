@@ -208,6 +208,57 @@ def test_stop_of_an_unknown_model_says_so(scripted: Any, corral: Any, answer: An
     assert corral("stop", "a").err == 'Error: couldn\'t find model "a" to stop\n'
 
 
+def test_show_tells_what_runs_a_model_or_why_nothing_does(
+    scripted: Any, corral: Any, answer: Any
+) -> None:
+    scripted.on("POST", "/api/show", answer({"backend": {"name": "echo", "why": "it was asked"}}))
+    assert "  Backend\n    echo    it was asked    \n" in corral("show", "m").out
+    scripted.on("POST", "/api/show", answer({"backend": {"error": "backend 'x' is not installed"}}))
+    assert "  Backend\n    none    backend 'x' is not installed    \n" in corral("show", "m").out
+    scripted.on("POST", "/api/show", answer({}))
+    assert "Backend" not in corral("show", "m").out
+
+
+def test_ps_tells_what_runs_a_model_if_it_is_asked(scripted: Any, corral: Any, answer: Any) -> None:
+    engine = {"backend": "llamacpp", "slots": 4, "details": {"threads": 2}}
+    models = [{"name": "a:1", "engine": engine}, {"name": "b:1"}]
+    scripted.on("GET", "/api/ps", answer({"models": models}))
+
+    brief, verbose = corral("ps").out, corral("ps", "-v").out
+
+    assert verbose == brief + (
+        "\n  a:1\n    backend    llamacpp    \n    slots      4           \n"
+        "    threads    2           \n"
+    )
+
+
+def test_plugins_tells_of_those_that_the_server_has_not_loaded(
+    scripted: Any, corral: Any, answer: Any
+) -> None:
+    fine = {"name": "echo", "docs": {"echo": "Repeats its prompt."}}
+    new = {"name": "mine", "distribution": "my-plugin", "version": "2.0", "change": "installed"}
+    scripted.on("GET", "/api/plugins", answer({"plugins": [fine], "changes": [new]}))
+
+    out = corral("plugins").out
+
+    assert "\necho: Repeats its prompt.\n" in out
+    assert "\nSince the server started: mine (my-plugin 2.0) installed. It counts when" in out
+    assert "'corral shutdown'" in out
+
+
+def test_plugins_without_a_server_are_those_that_one_would_load(corral: Any) -> None:
+    corral.env["CORRAL_HOST"] = "127.0.0.1:9"
+    corral.env["CORRAL_DISABLE_PLUGINS"] = "chat"
+
+    result = corral("plugins")
+
+    assert result.err == "no server is running; this is what one would load:\n"
+    found = {line.split()[0]: line.split()[3] for line in result.out.splitlines()[1:6]}
+    assert found["chat"] == "disabled"
+    assert found["llamacpp"] == "ok"
+    assert '"name": "packages"' in corral("plugins", "--json").out
+
+
 def test_plugins_lists_failures_and_clashes(scripted: Any, corral: Any, answer: Any) -> None:
     fine = {
         "name": "echo",
@@ -311,7 +362,35 @@ def test_a_server_elsewhere_that_does_not_answer_is_not_started(corral: Any) -> 
 
     assert result.status == 1
     assert result.err == (
-        "Error: could not connect to corral server, run 'corral serve' to start it\n"
+        "Error: could not connect to http://127.0.0.1:9/path: [Errno 111] Connection refused; "
+        "is the address in CORRAL_HOST (or OLLAMA_HOST) right, and does a server run there?\n"
+    )
+
+
+def test_a_host_without_an_address_is_named(corral: Any) -> None:
+    corral.env["CORRAL_HOST"] = "http://no.such.host.invalid:80"
+
+    result = corral("list")
+
+    assert result.status == 1
+    assert result.err.startswith("Error: could not connect to http://no.such.host.invalid:80: ")
+    assert result.err.count("\n") == 1
+
+
+def test_a_port_that_is_none_is_refused(corral: Any) -> None:
+    corral.env["CORRAL_HOST"] = "127.0.0.1:99999"
+
+    for command in ("list", "serve", "shutdown"):
+        result = corral(command)
+        assert (result.status, result.out) == (1, "")
+        assert result.err.startswith("Error: CORRAL_HOST (or OLLAMA_HOST): '99999' is no port: ")
+
+
+def test_an_error_without_words_tells_who_gave_it(scripted: Any, corral: Any, answer: Any) -> None:
+    scripted.on("GET", "/api/tags", answer(status=502))
+    assert corral("list").err == (
+        f"Error: http://{scripted.address} answered 502 Bad Gateway and gave no reason; "
+        "is a corral server there?\n"
     )
 
 

@@ -130,7 +130,7 @@ def test_help_is_printed_and_ends_with_the_variables(
     text = capsys.readouterr().out
     assert "Usage:\n  corral" in text
     _, _, variables = text.partition("\nEnvironment Variables:\n")
-    assert variables.startswith(f"      {'CORRAL_HOST':<27}   address of the server")
+    assert variables.startswith(f"      {'CORRAL_HOST':<27}   where the server listens")
     assert all(line.startswith("      CORRAL_") for line in variables.splitlines())
 
 
@@ -157,3 +157,14 @@ def test_the_version_is_told_without_loading_what_takes_long() -> None:
         "Warning: client version is 0.1.0",
         "[]",
     ]
+
+
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_help_says_which_flags_are_to_come(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    later = [line for line in capsys.readouterr().out.splitlines() if "not in this release" in line]
+    named = {"create": ("quantize", "draft-quantize", "experimental"), "run": ("think",)}
+    for flag in named[command]:
+        assert any(f"--{flag}" in line for line in later)

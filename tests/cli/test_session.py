@@ -220,6 +220,36 @@ def test_slash_commands_change_what_is_sent(chat: Any, open_terminal: Any, scrip
     assert second == fields | {"think": False, "messages": [system, again]}
 
 
+def test_parameters_of_a_session_are_those_that_the_server_lists(
+    chat: Any, open_terminal: Any, scripted: Any, answer: Any
+) -> None:
+    chat()
+    options = [
+        {"name": "samplers", "type": "array", "items": ["string", "object"]},
+        {"name": "mirostat", "type": "integer"},
+        {"name": "logit_bias", "type": "object"},
+    ]
+    scripted.on("GET", "/api/options", answer({"options": options}))
+    terminal = open_terminal()
+    for line, said in (
+        ('/set parameter samplers top_k {"name":"x"}', "Set parameter 'samplers' to 'top_k, {"),
+        ("/set parameter mirostat 2", "Set parameter 'mirostat' to '2'"),
+        ('/set parameter logit_bias {"5": 1}', "Set parameter 'logit_bias' to"),
+        ("/set parameter mirostats 2", "unknown parameter 'mirostats'; did you mean 'mirostat'?"),
+        ("/set parameter samplers {x", "invalid JSON value [{x]"),
+        ("/show parameters", 'samplers                       [top_k {"name": "x"}]'),
+        ("hello", "You said: hello"),
+    ):
+        terminal.see(PROMPT)
+        terminal.line(line)
+        terminal.see(said)
+    assert scripted.bodies("/api/chat")[0]["options"] == {
+        "samplers": ["top_k", {"name": "x"}],
+        "mirostat": 2,
+        "logit_bias": {"5": 1},
+    }
+
+
 def test_slash_commands_that_ask(chat: Any, open_terminal: Any, scripted: Any, answer: Any) -> None:
     chat()
     scripted.on("GET", "/api/tags", answer({"models": [{"name": "mine:latest"}]}))
@@ -370,3 +400,32 @@ def test_on_a_terminal_words_are_kept_whole_and_steer_nothing(
     assert "\x07" not in shown
     assert "wo\nrd" not in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_an_error_in_mid_answer_has_a_line_of_its_own(chat: Any, open_terminal: Any) -> None:
+    chat("half of it", cut=True)
+    terminal = open_terminal()
+    terminal.see(PROMPT)
+    terminal.line("one")
+    assert "half of it\nError: the server at" in terminal.rest()
+    assert terminal.end() == 1
+
+
+def test_ctrl_c_ends_a_command_and_the_session_goes_on(
+    chat: Any, open_terminal: Any, scripted: Any, answer: Any
+) -> None:
+    chat("fine")
+    never = threading.Event()
+    scripted.on("GET", "/api/tags", answer(lines=[{"models": []}, {}], hold=never))
+    terminal = open_terminal()
+    terminal.see(PROMPT)
+    terminal.line("/list")
+    terminal.see("/list")
+    while ("GET", "/api/tags") not in [(r.method, r.path) for r in scripted.received]:
+        time.sleep(0.01)  # a request that comes in sets no event
+
+    terminal.type(CTRL_C)
+
+    terminal.see(PROMPT)
+    terminal.line("still there?")
+    terminal.see("fine")

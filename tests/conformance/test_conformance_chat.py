@@ -148,3 +148,20 @@ def test_json_mode_gives_an_object(api: Any, model: str) -> None:
     }
     content = api.post("/api/chat", body).json()["message"]["content"]
     assert isinstance(json.loads(content), dict)
+
+
+@pytest.mark.ours
+def test_a_last_message_that_is_too_long_is_told_its_length_and_what_fits(
+    api: Any, model: str
+) -> None:
+    message = {"role": "user", "content": "capital of Italy? " * 60}
+    body = {"model": model, "messages": [message], "options": {"num_ctx": 64}}
+    error = (
+        "the prompt is longer than the context length<any>: it has <count> tokens, and 64 fit<any>"
+    )
+    api.check_error(api.post("/api/chat", body), 400, error)
+    message["content"] *= 100  # so long that nobody counts
+    error = (
+        "the prompt is longer than the context length<any>: it has over 64 tokens, and 64 fit<any>"
+    )
+    api.check_error(api.post("/api/chat", body), 400, error)

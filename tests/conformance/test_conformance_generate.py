@@ -295,8 +295,17 @@ def test_a_loaded_model_is_listed_in_full(api: Any, loaded: str) -> None:
         f'{{"name":"{loaded}:latest","model":"{loaded}:latest","size":<count>,"digest":"<hex>",'
         '"details":{"parent_model":"","format":"gguf","family":"llama","families":["llama"],'
         '"parameter_size":"91K","quantization_level":"unknown"},"expires_at":"<local>",'
-        '"size_vram":0,"context_length":256}',
+        '"size_vram":0,"context_length":256<any>}',
     )
+
+
+@pytest.mark.ours
+def test_a_loaded_model_tells_what_runs_it(api: Any, loaded: str) -> None:
+    entry = running(api, loaded)
+    assert list(entry)[-1] == "engine"
+    assert entry["engine"]["backend"] == "llamacpp"
+    assert entry["engine"]["slots"] >= 1
+    assert entry["engine"]["details"]
 
 
 @pytest.mark.parametrize(

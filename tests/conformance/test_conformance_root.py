@@ -62,7 +62,7 @@ def test_pull_and_push_say_that_this_release_cannot(api: Any, path: str) -> None
 @pytest.mark.ours
 def test_plugins_are_listed_with_what_they_give(api: Any) -> None:
     answer = api.send("GET", "/api/plugins").json()
-    assert list(answer) == ["plugins", "clashes"]
+    assert list(answer) == ["plugins", "clashes", "changes"]
     llamacpp = next(entry for entry in answer["plugins"] if entry["name"] == "llamacpp")
     assert llamacpp["distribution"] == "corral"
     assert llamacpp["status"] == "ok"

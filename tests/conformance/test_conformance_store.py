@@ -161,7 +161,7 @@ def test_what_this_release_does_not_create(
 @pytest.mark.ours
 def test_a_base_that_is_not_here_is_not_pulled(api: Any) -> None:
     body = {"model": "conformance-none", "from": "no-such", "stream": False}
-    error = "pull model manifest: file does not exist"
+    error = "pull model manifest: file does not exist: there is no model no-such:latest here<any>"
     api.check_error(api.post("/api/create", body), 500, error)
 
 
@@ -228,8 +228,32 @@ def test_a_model_is_shown_to_the_letter(api: Any, created: str) -> None:
     )
     api.check(
         answer.text.partition('],"capabilities":')[2],
-        '["completion"],"modified_at":"<local>"}',
+        '["completion"],"modified_at":"<local>"<any>}',
     )
+
+
+@pytest.mark.ours
+def test_a_model_tells_which_backend_runs_it_and_why(api: Any, model: str) -> None:
+    shown = api.post("/api/show", {"model": model}).json()
+    assert list(shown)[-1] == "backend"
+    assert shown["backend"]["name"] == "llamacpp"
+    assert shown["backend"]["why"]
+
+
+@pytest.mark.ours
+def test_a_backend_that_is_not_installed_is_named_wherever_it_is_asked_for(
+    api: Any, model: str, make_model: Callable[..., str]
+) -> None:
+    lost = make_model("conformance-lost", parameters={"backend": "no-such"})
+    error = "backend 'no-such' is not installed; installed: <any>llamacpp<any>"
+    api.check(api.post("/api/show", {"model": lost}).json()["backend"]["error"], error)
+    asked = {"model": model, "options": {"backend": "no-such"}}
+    for body in ({"model": lost}, asked):
+        chat = {**body, "messages": [{"role": "user", "content": "hi"}]}
+        api.check_error(api.post("/api/chat", chat), 500, error)
+        for fields in ({}, {"prompt": "hi"}):
+            api.check_error(api.post("/api/generate", {**body, **fields}), 500, error)
+        api.check_error(api.post("/api/embed", {**body, "input": "hi"}), 500, error)
 
 
 def test_parameters_are_shown_in_gos_syntax(api: Any, created: str) -> None:

@@ -20,6 +20,22 @@ TINY = Path(__file__).parent.parent / "models" / "tiny-chat-f32.gguf"
 DIGEST = f"sha256:{hashlib.sha256(TINY.read_bytes()).hexdigest()}"
 NAMES = ("llama3.2", "llama3.1:8b", "llama3.1", "mistral", "codellama:code", "llava", "llama3:13b")
 
+FORMAT = """  "format": {
+    "type": "object",
+    "properties": {
+      "age": {
+        "type": "integer"
+      },
+      "available": {
+        "type": "boolean"
+      }
+    },
+    "required": [
+      "age",
+      "available"
+    ]
+  }"""
+
 pytestmark = pytest.mark.skipif(CURL is None, reason="needs curl")
 
 
@@ -84,26 +100,16 @@ def test_generate_without_streaming(ask: Any) -> None:
 
 
 def test_generate_structured_outputs(curl: Any) -> None:
-    body = """{
+    body = (
+        """{
   "model": "llama3.1:8b",
   "prompt": "The server is 22 years old and has much to do. Respond using JSON",
   "stream": false,
-  "format": {
-    "type": "object",
-    "properties": {
-      "age": {
-        "type": "integer"
-      },
-      "available": {
-        "type": "boolean"
-      }
-    },
-    "required": [
-      "age",
-      "available"
-    ]
-  }
+"""
+        + FORMAT
+        + """
 }"""
+    )
     status, text = curl(
         "/api/generate", "-X", "POST", "-H", "Content-Type: application/json", "-d", body
     )
@@ -228,29 +234,19 @@ def test_chat_reproducible_outputs(ask: Any) -> None:
 
 
 def test_chat_structured_outputs(curl: Any) -> None:
-    body = """{
+    body = (
+        """{
   "model": "llama3.1",
   "messages": [{"role": "user", "content": "give me json"}],
   "stream": false,
-  "format": {
-    "type": "object",
-    "properties": {
-      "age": {
-        "type": "integer"
-      },
-      "available": {
-        "type": "boolean"
-      }
-    },
-    "required": [
-      "age",
-      "available"
-    ]
-  },
+"""
+        + FORMAT
+        + """,
   "options": {
     "temperature": 0
   }
 }"""
+    )
     status, text = curl(
         "/api/chat", "-X", "POST", "-H", "Content-Type: application/json", "-d", body
     )

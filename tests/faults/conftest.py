@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -126,32 +124,24 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def wait_gone(pid: int) -> None:
-    """Wait until a process, of whomever, is over."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            ready, _, _ = select.select([descriptor], [], [], LIMIT_S)
-        finally:
-            os.close(descriptor)
-        assert ready, f"process {pid} is still there"
-
-
 class Tools:
     """The functions above, for tests, which cannot import this file."""
 
+    wait_gone: Callable[[int], None]
     until = staticmethod(until)
-    wait_gone = staticmethod(wait_gone)
     varied = staticmethod(varied)
 
 
 @pytest.fixture(scope="session")
-def tools() -> type[Tools]:
+def tools(wait_gone: Callable[[int], None]) -> type[Tools]:
+    Tools.wait_gone = staticmethod(wait_gone)
     return Tools
 
 
 @pytest.fixture(scope="module")
-def serve(start_server: Callable[..., Any]) -> Iterator[Callable[..., Served]]:
+def serve(
+    start_server: Callable[..., Any], wait_gone: Callable[[int], None]
+) -> Iterator[Callable[..., Served]]:
     """Start servers: `serve(NUM_PARALLEL="1")`; they end with the module and leave no process."""
     started: list[Served] = []
 

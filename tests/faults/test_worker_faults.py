@@ -1,6 +1,7 @@
 """What clients hear of workers that die, hang or cannot load: their own error at most."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,43 @@ def test_clients_of_killed_workers_get_one_error_line_and_the_next_request_works
             assert all("error" not in line for line in lines[:-1])
     served.works("a")
     served.works("b")
+
+
+def test_a_death_in_mid_stream_is_one_line_of_the_log_that_tells_what_it_cost(
+    served: Any, tools: Any
+) -> None:
+    served.create("logged", echo_step_ms=5)
+    text = tools.varied(1000)
+    with served.stream("logged", text) as first, served.stream("logged", text) as second:
+        assert next(first)["response"] == next(second)["response"] == text[0]
+        pids = served.workers()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert list(first)[-1] == list(second)[-1] == {"error": STOPPED}
+    served.works("logged")
+    said = [line for line in served.server.log if "worker for 'logged:latest'" in line]
+    assert len(said) == 1
+    found = re.search(r"was killed by SIGKILL \(pid (\d+), requests open: 2\)", said[0])
+    assert found, said
+    assert int(found[1]) in pids
+
+
+def test_a_signal_to_the_whole_service_is_a_shutdown_to_those_who_stream(
+    serve: Callable[..., Any], tools: Any
+) -> None:
+    served = serve()
+    served.create("slow", echo_step_ms=20)
+    with served.stream("slow", tools.varied(3000)) as stream:
+        next(stream)
+        # As a service manager does: every process of the service, the workers first.
+        for pid in (*served.workers(), served.server.process.pid):
+            os.kill(pid, signal.SIGTERM)
+        assert list(stream)[-1] == {"error": "the server is shutting down"}
+    assert served.server.process.wait(timeout=20) == 0
+    tools.until(lambda: any("Shut down" in line for line in served.server.log))
+    log = "".join(served.server.log)
+    assert "SIGTERM: shutting down (requests open: 1)" in log
+    assert "worker for 'slow" not in log
 
 
 def test_an_engine_that_fails_before_the_first_piece_is_a_status_with_its_last_words(

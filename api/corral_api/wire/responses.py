@@ -1,8 +1,9 @@
 """Every answer of the native API: the order of the fields is the order on the wire.
 
 A field with a default is left out of the JSON while it has it; one without is always there. What
-is Corral's own stands last in its object. Times are texts made by `times`, durations nanoseconds,
-and floats `msgspec.Raw` made by `numbers` or `vectors`.
+is Corral's own stands last in its object: `warnings` tell of options that nothing obeys. Times are
+texts made by `times`, durations nanoseconds, and floats `msgspec.Raw` made by `numbers` or
+`vectors`.
 """
 
 from typing import Any
@@ -82,6 +83,14 @@ class ListResponse(Answer, frozen=True, kw_only=True):
     models: tuple[ListedModel, ...]
 
 
+class EngineEntry(Answer, frozen=True, kw_only=True):
+    """What runs a loaded model; `details` are for people."""
+
+    backend: str
+    slots: int
+    details: dict[str, str | int] = field(default_factory=dict)
+
+
 class RunningModel(Answer, frozen=True, kw_only=True):
     """A model that is loaded; sizes in bytes, `expires_at` in the local zone."""
 
@@ -93,6 +102,7 @@ class RunningModel(Answer, frozen=True, kw_only=True):
     expires_at: str
     size_vram: int
     context_length: int
+    engine: EngineEntry | None = None
 
 
 class ProcessResponse(Answer, frozen=True, kw_only=True):
@@ -136,6 +146,14 @@ class Tensor(Answer, frozen=True, kw_only=True):
     shape: tuple[int, ...]
 
 
+class Backend(Answer, frozen=True, kw_only=True):
+    """What would run a model, and why that; or the `error` that says why nothing would."""
+
+    name: str = ""
+    why: str = ""
+    error: str = ""
+
+
 class ShowResponse(Answer, frozen=True, kw_only=True):
     """`POST /api/show`. Keys of `model_info` in order; its float32 values by `float32_raw`."""
 
@@ -154,6 +172,7 @@ class ShowResponse(Answer, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
     modified_at: str
     requires: str = ""
+    backend: Backend | None = None
 
 
 class TokenLogprob(Answer, frozen=True, kw_only=True):
@@ -206,6 +225,8 @@ class GenerateResponse(Answer, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     debug_info: DebugInfo | None = field(default=None, name="_debug_info")
     logprobs: tuple[Logprob, ...] = ()
+    forced_count: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class ChatResponse(Answer, frozen=True, kw_only=True):
@@ -226,6 +247,8 @@ class ChatResponse(Answer, frozen=True, kw_only=True):
     prompt_eval_duration: int = 0
     eval_count: int = 0
     eval_duration: int = 0
+    forced_count: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class EmbedResponse(Answer, frozen=True, kw_only=True):
@@ -236,12 +259,14 @@ class EmbedResponse(Answer, frozen=True, kw_only=True):
     total_duration: int = 0
     load_duration: int = 0
     prompt_eval_count: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class EmbeddingResponse(Answer, frozen=True, kw_only=True):
     """`POST /api/embeddings`; `embedding` by `vectors.widened_row`, `Raw(b"[]")` for none."""
 
     embedding: Raw
+    warnings: tuple[str, ...] = ()
 
 
 class ProgressResponse(Answer, frozen=True, kw_only=True):
