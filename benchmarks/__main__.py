@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         default=5200,
         help="of the long conversation (default: 5200, some 1,500 tokens)",
     )
+    add("--every", type=int, default=1, help="measure each N-th schema of the corpus (default: 1)")
     add("--rounds", type=int, default=5, help="samples of everything (default: 5)")
     add("--only", nargs="+", choices=MEASURES, default=MEASURES, metavar="MEASURE")
     add("--peers", nargs="*", choices=PEERS, default=None, help="default: those that are set up")
@@ -97,6 +98,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         rounds=arguments.rounds,
         tokens=arguments.tokens,
         history_characters=arguments.history_characters,
+        every=arguments.every,
         peers_python=python,
         llama_bench=program,
     )
@@ -124,6 +126,7 @@ def _facts(plan: Plan, started: datetime) -> dict[str, Any]:
             "context_tokens": load.context_tokens,
             "tokens": plan.tokens,
             "history_characters": plan.history_characters,
+            "every": plan.every,
             "rounds": plan.rounds,
         },
     }

@@ -16,7 +16,15 @@ PATIENCE_S = 300.0
 
 
 class RequestFailedError(Exception):
-    """A server answered with an error, or not at all."""
+    """A server answered with an error, or not at all.
+
+    Attributes:
+        status: HTTP's; 0 where the answer is no whole response, or 200 and the error within.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass
@@ -73,13 +81,13 @@ class _Lines:
             self._reply.lines.append((self.now, self._rest))
 
 
-async def ask(port: int, path: str, body: dict[str, Any] | None) -> Reply:
+async def ask(port: int, path: str, body: dict[str, Any] | bytes | None) -> Reply:
     """Send one request to a server on this machine and take its whole answer.
 
     Args:
         port: Of the server on 127.0.0.1.
         path: With its slash.
-        body: Posted as JSON; None: a GET.
+        body: Posted as JSON, bytes as they are; None: a GET.
 
     Raises:
         RequestFailedError: If the status is not 200, or the answer is cut off.
@@ -93,16 +101,16 @@ async def ask(port: int, path: str, body: dict[str, Any] | None) -> Reply:
     reply = parse(collector.sent_at, collector.pieces)
     if reply.status != 200 or not reply.lines:  # noqa: PLR2004 - HTTP's own number
         text = b" ".join(line for _, line in reply.lines).decode(errors="replace")
-        raise RequestFailedError(f"{path} answered {reply.status}: {text[:300]}")
+        raise RequestFailedError(f"{path} answered {reply.status}: {text[:300]}", reply.status)
     return reply
 
 
-def _request(path: str, body: dict[str, Any] | None) -> bytes:
+def _request(path: str, body: dict[str, Any] | bytes | None) -> bytes:
     # A connection of its own: one peer now and then breaks those that are kept alive.
     head = f"{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
     if body is None:
         return f"GET {head}\r\n".encode()
-    content = json.dumps(body).encode()
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
     more = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     return f"POST {head}{more}".encode() + content
 

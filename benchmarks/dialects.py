@@ -57,8 +57,14 @@ class Dialect(ABC):
         """Have a plain text continued by at most `tokens` tokens."""
 
     @abstractmethod
-    async def chat(self, port: int, messages: Sequence[Message], tokens: int) -> Answer:
-        """Have a conversation continued."""
+    async def chat(
+        self,
+        port: int,
+        messages: Sequence[Message],
+        tokens: int,
+        schema: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Have a conversation continued, with JSON by a schema where one is given."""
 
 
 class Ollama(Dialect):
@@ -78,10 +84,30 @@ class Ollama(Dialect):
         return await self._ask(port, "/api/generate", tokens, prompt=prompt, raw=True)
 
     async def chat(
-        self, port: int, messages: Sequence[Message], tokens: int, **more: Any
+        self,
+        port: int,
+        messages: Sequence[Message],
+        tokens: int,
+        schema: dict[str, Any] | None = None,
     ) -> Answer:
-        """See `Dialect`; takes other fields of the request too."""
+        """See `Dialect`."""
+        more = {} if schema is None else {"format": schema}
         return await self._ask(port, "/api/chat", tokens, messages=list(messages), **more)
+
+    async def one_token(self, port: int, format_json: bytes) -> None:
+        """Have a prompt answered by a token, held to a format.
+
+        Args:
+            port: Of the server.
+            format_json: The request's `format`, as it goes over the wire: it need not be JSON.
+
+        Raises:
+            RequestFailedError: With its status, if the format is refused.
+        """
+        options = self._options | {"temperature": 0, "num_predict": 1}
+        body = {"model": self._model, "options": options, "stream": False, "prompt": "It is"}
+        head = json.dumps(body).encode().removesuffix(b"}")
+        await ask(port, "/api/generate", b'%s, "format": %s}' % (head, format_json))
 
     async def unload(self, port: int) -> None:
         """Have the model unloaded as soon as it is idle."""
@@ -100,9 +126,22 @@ class OpenAi(Dialect):
         """See `Dialect`."""
         return await self._ask(port, "/v1/completions", tokens, prompt=prompt)
 
-    async def chat(self, port: int, messages: Sequence[Message], tokens: int) -> Answer:
-        """See `Dialect`."""
-        return await self._ask(port, "/v1/chat/completions", tokens, messages=list(messages))
+    async def chat(
+        self,
+        port: int,
+        messages: Sequence[Message],
+        tokens: int,
+        schema: dict[str, Any] | None = None,
+    ) -> Answer:
+        """See `Dialect`; llama.cpp makes a GBNF grammar of the schema."""
+        more: dict[str, Any] = {}
+        if schema is not None:
+            more["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": schema},
+            }
+        path = "/v1/chat/completions"
+        return await self._ask(port, path, tokens, messages=list(messages), **more)
 
     async def _ask(self, port: int, path: str, tokens: int, **fields: Any) -> Answer:
         body = {

@@ -22,8 +22,9 @@ from benchmarks.servers import Load, Server
 Values = dict[str, float]
 
 UNLOAD_S: Final = 10.0
+_NOOP_ROUNDS: Final = 4  # as many as there are chains, so that each begins one
 _ROOT: Final = Path(__file__).parent.parent
-_CACHED_SEQUENCES: Final = 24
+_POLL_S: Final = 0.01
 _MB: Final = 1_000_000
 _MS: Final = 1000
 
@@ -108,11 +109,10 @@ def structured(server: Server, tokens: int, number: int) -> Values:
         Milliseconds a token of both after their first pieces, and the structured one's share.
     """
     talk = [{"role": "user", "content": f"{prompts.PERSON} {number + 1}."}]
-    dialect = _ollama(server.dialect)
-    free = asyncio.run(dialect.chat(server.port, talk, tokens))
-    schema = prompts.person_schema()
-    bound = asyncio.run(dialect.chat(server.port, talk, tokens, format=schema))
-    if list(json.loads(bound.text)) != list(prompts.FIELDS):
+    chat = server.dialect.chat
+    free = asyncio.run(chat(server.port, talk, tokens))
+    bound = asyncio.run(chat(server.port, talk, tokens, prompts.person_schema()))
+    if not _is_person(bound.text):
         raise RequestFailedError(f"an answer that is not what its schema says: {bound.text[:200]}")
     if not free.token_s:
         raise RequestFailedError("an answer of one piece has no pace")
@@ -129,6 +129,14 @@ def structured(server: Server, tokens: int, number: int) -> Values:
     }
 
 
+def _is_person(text: str) -> bool:
+    try:
+        answer = json.loads(text)
+    except ValueError:  # cut off, or no JSON at all
+        return False
+    return isinstance(answer, dict) and list(answer) == list(prompts.FIELDS)
+
+
 def cold(server: Server, load: Load, patience: Patience, number: int) -> Values:
     """Time to a first token for which the model must be loaded, beside the library's own.
 
@@ -136,10 +144,13 @@ def cold(server: Server, load: Load, patience: Patience, number: int) -> Values:
         Both, and what Corral takes beyond the library's load, context and first token.
     """
     dialect = _ollama(server.dialect)
-    asyncio.run(_unload(server.port, dialect))
     prompt = prompts.endless(number)
-    patience.wait()  # a spare worker is being started meanwhile, as between two users' requests
+    _put_to_rest(server, dialect, patience)
     answer = asyncio.run(dialect.complete(server.port, prompt, 4))
+    # The library must find what Corral found: nobody at work, and memory that a model has just
+    # given back. A virtual machine's own is fetched from its host when it is first touched, which
+    # for a context's cells takes up to five times as long as the loading itself.
+    _put_to_rest(server, dialect, patience)
     library = bare_load(load, prompt)
     library_s = sum(library.values())
     return {
@@ -150,26 +161,67 @@ def cold(server: Server, load: Load, patience: Patience, number: int) -> Values:
     }
 
 
+def _put_to_rest(server: Server, dialect: Ollama, patience: Patience) -> None:
+    """Unload the model and wait for the spare worker, as between two users' requests."""
+    asyncio.run(_unload(server.port, dialect))
+    deadline = time.monotonic() + UNLOAD_S
+    while not server.workers():
+        if time.monotonic() > deadline:
+            raise RequestFailedError(f"there is no spare worker after {UNLOAD_S:g} s")
+        time.sleep(_POLL_S)
+    patience.wait()
+
+
 async def _unload(port: int, dialect: Ollama) -> None:
     await dialect.unload(port)
     deadline = time.monotonic() + UNLOAD_S
     while json.loads((await ask(port, "/api/ps", None)).lines[0][1])["models"]:
         if time.monotonic() > deadline:
             raise RequestFailedError(f"the model is still loaded after {UNLOAD_S:g} s")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_POLL_S)
 
 
 def bare_load(load: Load, prompt: str) -> Values:
     """Measure the library alone, in a process of its own."""
-    cells = load.context_tokens * load.slots
-    sequences = load.slots + _CACHED_SEQUENCES
-    words = (load.model, load.threads, cells, sequences, prompt)
-    command = [sys.executable, "-m", "benchmarks.bare_load", *map(str, words)]
+    words = (load.model, load.threads, load.context_tokens, load.slots, prompt)
+    values: Values = json.loads(_run_module("bare_load", *words))
+    return values
+
+
+def noop_sampler(load: Load, tokens: int) -> Values:
+    """What a Python sampler that does nothing adds to a token, around the library alone."""
+    words = ("--model", load.model, "--threads", load.threads, "--context", load.context_tokens)
+    more = ("--tokens", tokens, "--rounds", _NOOP_ROUNDS)
+    values: Values = json.loads(_run_module("noop_sampler", *words, *more))
+    return values
+
+
+def constraints(load: Load, every: int) -> Values:
+    """Percentiles of masks and of compiling, over the corpus of schemas or each n-th of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "times.json"
+        _run_module("constraints", "--model", load.model, "--every", every, "--out", out)
+        found = json.loads(out.read_text())
+    times: dict[str, dict[str, float]] = found["milliseconds"]
+    named = {
+        f"{what}_{percentile}_ms": value
+        for what, percentiles in times.items()
+        for percentile, value in percentiles.items()
+    }
+    return {"schemas": found["schemas"], "refused": found["refused"], **named}
+
+
+def _run_module(name: str, *words: object) -> bytes:
+    """Run a module of this package in a process of its own; gives what it prints.
+
+    Raises:
+        RequestFailedError: With the end of what it said, if it fails.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, words)]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False)
     if done.returncode:
         raise RequestFailedError(done.stderr.decode(errors="replace")[-500:])
-    values: Values = json.loads(done.stdout)
-    return values
+    return done.stdout
 
 
 def start(slots: int) -> Values:

@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import Any
 
 import llama_cpp.llama_cpp as lib
-import msgspec
 import numpy as np
 
 from benchmarks import prompts
@@ -26,9 +25,11 @@ from corral_kernel.contracts import Claim, FileRef, LoadRequest, TokenEngine
 from corral_kernel.frames import Done, Failed, FromWorker, Generate, PromptSpec, Step
 from corral_kernel.options import RequestOptions
 from corral_kernel.plugins import Plugins
+from corral_kernel.testing.chains import chain_of
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.loop import Loop
 from corral_kernel.worker.preparing import Preparer
+from corral_llamacpp import batch
 from corral_llamacpp.loading import load
 from corral_llamacpp.options import LlamaOptions
 
@@ -68,7 +69,7 @@ class Clock:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Have the calls timed meanwhile."""
-        decode, read = lib.llama_decode, lib.llama_get_logits
+        decode, read = lib.llama_decode, batch.get_logits
 
         def timed_decode(*arguments: Any) -> Any:
             self._began = perf_counter()
@@ -79,11 +80,11 @@ class Clock:
             self.steps.append((self._began, perf_counter()))
             return logits
 
-        lib.llama_decode, lib.llama_get_logits = timed_decode, timed_read
+        lib.llama_decode, batch.get_logits = timed_decode, timed_read
         try:
             yield
         finally:
-            lib.llama_decode, lib.llama_get_logits = decode, read
+            lib.llama_decode, batch.get_logits = decode, read
 
     def within_us(self) -> list[float]:
         """Time in the library, of each step but the first and last few."""
@@ -109,10 +110,10 @@ def main() -> None:
     arguments = parser.parse_args()
     engine = open_engine(arguments.model, arguments.threads, arguments.context)
     print("streams  chain    percentile  library us  outside us  outside us/token  outside share")
-    chains = {"greedy": RequestOptions(temperature=0.0), "default": RequestOptions(seed=1)}
-    for name, options in chains.items():
+    chains = {"greedy": {"temperature": 0.0}, "default": {}}
+    for name, fields in chains.items():
         for count in (1, 4, 8):
-            clock = run(engine, _specs(options, count, arguments.tokens))
+            clock = run(engine, _specs(fields, count, arguments.tokens))
             for percentile in PERCENTILES:
                 within = np.percentile(clock.within_us(), percentile)
                 outside = np.percentile(clock.outside_us(), percentile)
@@ -137,18 +138,24 @@ def open_engine(path: Path, threads: int, context_tokens: int) -> TokenEngine:
     return engine
 
 
-def _specs(options: RequestOptions, count: int, tokens: int) -> list[Generate]:
-    options = msgspec.structs.replace(options, num_predict=tokens)
+def _specs(fields: dict[str, float], count: int, tokens: int) -> list[Generate]:
+    options, chain = RequestOptions(seed=1, num_predict=tokens), chain_of(fields)
     texts = (prompts.endless(number) for number in range(count))
     return [
-        Generate(job_id=job_id, prompt=PromptSpec(text=text), options=options)
+        Generate(job_id=job_id, prompt=PromptSpec(text=text), options=options, chain=chain)
         for job_id, text in enumerate(texts, 1)
     ]
 
 
-def run(engine: TokenEngine, specs: Sequence[Generate]) -> Clock:
-    """Run all requests at once, to their ends."""
-    preparer = Preparer(engine, Plugins(("llamacpp",)), 0)
+def run(engine: TokenEngine, specs: Sequence[Generate], plugins: Plugins | None = None) -> Clock:
+    """Run all requests at once, to their ends.
+
+    Args:
+        engine: Idle.
+        specs: The requests.
+        plugins: Whose samplers they use; by default the kernel's own are enough.
+    """
+    preparer = Preparer(engine, plugins or Plugins(("llamacpp",)), 0)
     ours, theirs = socket.socketpair()
     sink = ["cat"]
     with (

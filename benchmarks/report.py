@@ -99,15 +99,29 @@ _BARRED: Final = (
     Comparison("8 streams, tokens/s", "streams-8", "tokens_per_s", "llama-server", 1.0),
     Comparison("second turn over first, to first token", "second-turn", "share", at_most=0.1),
     Comparison("structured over free text, time a token", "structured", "share", at_most=0.8),
+    Comparison("pace beside new schemas over without", "flood-schemas", "share", at_least=0.5),
+    Comparison("pace beside attacks over without", "flood-attacks", "share", at_least=0.5),
+    Comparison("a mask, p99, ms", "constraints", "mask_p99_ms", at_most=1.0),
+    Comparison("compiling a schema, p95, ms", "constraints", "compile_p95_ms", at_most=10.0),
+    Comparison("no-op sampler at the end adds, us", "noop-sampler", "last_adds_us", at_most=60.0),
+    Comparison("no-op sampler in front adds, us", "noop-sampler", "first_adds_us", at_most=60.0),
     Comparison("cold request beyond the library, s", "cold", "beyond_s", at_most=0.3),
     Comparison("serve to first answer, s", "start", "first_answer_s", at_most=1.0),
     Comparison("server process resident, MB", "memory", "server_mb", at_most=120.0),
 )
 
 
+_BARLESS: Final = (
+    Comparison("workers resident, MB", "memory", "workers_mb"),
+    Comparison("compiling in a trial, p95, ms", "constraints", "trial_p95_ms"),
+    Comparison("of that, no native choice by the engine, us", "noop-sampler", "unlisted_adds_us"),
+    Comparison("of that, the sampler itself, us", "noop-sampler", "beside_kernel_us"),
+)
+
+
 def comparisons(counts: Sequence[int], peers: Iterable[str]) -> list[Comparison]:
     """Give the lines of the table, those with a bar first."""
-    lines = [*_BARRED, Comparison("workers resident, MB", "memory", "workers_mb")]
+    lines = [*_BARRED, *_BARLESS]
     for count in counts:
         title = f"{count} streams, server's processor time a token, ms"
         lines.append(Comparison(title, f"streams-{count}", "server_cpu_ms_per_token"))
@@ -121,6 +135,8 @@ def _beside(peer: str, counts: Sequence[int]) -> Iterator[Comparison]:
     yield Comparison("1 stream, tokens/s of decoding", "streams-1", "decode_tokens_per_s", peer)
     for count in counts:
         yield Comparison(f"{count} streams, tokens/s", f"streams-{count}", "tokens_per_s", peer)
+    yield Comparison("structured text, ms a token", "structured", "structured_ms_per_token", peer)
+    yield Comparison("structured over free text, each's own", "structured", "share", peer)
     yield Comparison("first turn of 1,500 tokens, s", "second-turn", "first_turn_s", peer)
     yield Comparison("second turn, to first token, s", "second-turn", "second_turn_s", peer)
 

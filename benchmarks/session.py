@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import llama_bench, measures, servers
+from benchmarks import floods, llama_bench, measures, servers
 from benchmarks.client import RequestFailedError
 from benchmarks.llama_bench import BenchFailedError
 from benchmarks.machine import NoiseMeter, Patience
@@ -21,15 +21,24 @@ MEASURES: Final = (
     *(f"streams-{count}" for count in COUNTS),
     "second-turn",
     "structured",
+    *(f"flood-{kind}" for kind in floods.FLOODS),
+    "noop-sampler",
+    "constraints",
     "cold",
     "start",
     "memory",
 )
-OURS_ALONE: Final = ("structured", "cold")
+OURS_ALONE: Final = ("cold", *(f"flood-{kind}" for kind in floods.FLOODS))
+CONSTRAINED: Final = (OURS, "llama-server")
+"""Who is asked for `structured`: the third server wants a schema in a field of another name."""
+WITHOUT_SERVER: Final = ("noop-sampler", "constraints", "start")
+ONCE: Final = ("constraints",)
+"""Long, and with thousands of samples within: measured in the first round alone."""
 REPEATS: Final = {"first-token": 3, "streams-1": 3}
 """Samples a round of what is short: the machine's pace changes from one second to the next."""
 PEERS: Final = ("llama-bench", "llama-server", "llama-cpp-python")
 _PROMPTS_A_TURN: Final = 33  # odd, so that the kinds of prompts change places
+_FLOODED: Final = 14  # after the prompts of all streams
 _HEATING: Final = 100_000
 _PROMPT_DEPTH: Final = 36  # tokens of a prompt, about
 _FAILURES: Final = (RequestFailedError, BenchFailedError, NoServerError, OSError, ValueError)
@@ -46,6 +55,7 @@ class Plan:
         rounds: Samples of each.
         tokens: Of each stream.
         history_characters: Of the long conversation.
+        every: Of the schemas of `constraints` each n-th is measured.
         peers_python: Interpreter of the peers' environment.
         llama_bench: The program.
     """
@@ -56,6 +66,7 @@ class Plan:
     rounds: int
     tokens: int
     history_characters: int
+    every: int
     peers_python: Path
     llama_bench: Path
 
@@ -110,6 +121,9 @@ class Session:
 
     def _measure(self, measure: str, running: list[Server], turn: int) -> None:
         """Measure everybody; who comes first changes from round to round."""
+        if measure in WITHOUT_SERVER:
+            self._measure_alone(measure, turn)
+            return
         for server in running[:: 1 if turn % 2 == 0 else -1]:
             work = self._work(measure, server, turn)
             if work is None:
@@ -124,9 +138,18 @@ class Session:
                 raise NoServerError(words)
         if measure == "streams-1" and "llama-bench" in self.plan.peers:
             self._sample(measure, "llama-bench", turn, self._bench)
-        if measure == "start":
-            slots = self.plan.load.slots
-            self._sample(measure, OURS, turn, lambda: measures.start(slots))
+
+    def _measure_alone(self, measure: str, turn: int) -> None:
+        """Measure what needs none of the running servers."""
+        if turn and measure in ONCE:
+            return
+        plan = self.plan
+        tasks: dict[str, Callable[[], Values]] = {
+            "noop-sampler": lambda: measures.noop_sampler(plan.load, plan.tokens),
+            "constraints": lambda: measures.constraints(plan.load, plan.every),
+            "start": lambda: measures.start(plan.load.slots),
+        }
+        self._sample(measure, OURS, turn, tasks[measure])
 
     def _bench(self) -> Values:
         plan = self.plan
@@ -134,7 +157,9 @@ class Session:
 
     def _work(self, measure: str, server: Server, turn: int) -> Callable[[], Values] | None:
         """What to do for a measure at a server; None: it is not measured there."""
-        if measure == "start" or (measure in OURS_ALONE and server.name != OURS):
+        if measure in OURS_ALONE and server.name != OURS:
+            return None
+        if measure == "structured" and server.name not in CONSTRAINED:
             return None
         plan = self.plan
         number = turn * _PROMPTS_A_TURN
@@ -148,6 +173,10 @@ class Session:
         for count in COUNTS:
             first = number + 1 + sum(other for other in COUNTS if other < count)
             tasks[f"streams-{count}"] = partial(measures.streams, server, count, plan.tokens, first)
+        for place, kind in enumerate(floods.FLOODS):
+            first = number + _FLOODED + place * 2 * floods.STREAMS
+            flood = partial(floods.flood, server, kind, 2 * plan.tokens, first, turn)
+            tasks[f"flood-{kind}"] = flood
         return tasks[measure]
 
     def _sample(self, measure: str, server: str, turn: int, work: Callable[[], Values]) -> None:

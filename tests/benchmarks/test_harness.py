@@ -15,6 +15,7 @@ from benchmarks.llama_bench import BenchFailedError
 from benchmarks.machine import Noise
 from benchmarks.report import Comparison, Sample
 
+from corral_kernel.chains import Chain
 from corral_kernel.frames import Generate, PromptSpec
 from corral_kernel.options import RequestOptions
 
@@ -182,10 +183,11 @@ def test_the_schema_asks_for_ten_fields() -> None:
 
 def test_the_time_around_the_library_is_measured_step_by_step() -> None:
     engine = overheads.open_engine(TINY_CHAT, 1, 256)
-    options = RequestOptions(temperature=0.0, num_predict=40)
+    options = RequestOptions(num_predict=40)
     prompt = PromptSpec(text="one two three")
 
-    clock = overheads.run(engine, [Generate(job_id=1, prompt=prompt, options=options)])
+    spec = Generate(job_id=1, prompt=prompt, options=options, chain=Chain(greedy=True))
+    clock = overheads.run(engine, [spec])
     engine.close()
 
     assert clock.steps
