@@ -54,7 +54,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What runs in the background of a script inherits that it ignores Ctrl-C; its children would too.
+    # A script's background jobs ignore Ctrl-C, and so would all that the tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "ours: of what Corral alone says; skipped at other servers")
