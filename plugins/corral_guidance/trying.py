@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ TRIAL_SECONDS = 2
 """Of processor time: what passes takes it once more in a thread that nothing can interrupt."""
 TRIAL_BYTES = 512 << 20
 """Of addresses; some 50 MB are the interpreter's."""
-TRIALS_AT_ONCE = 2
+TRIALS_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""Beside two on two cores running answers keep 0.48 of their pace, beside one 0.66."""
 WAIT_S = 15.0
 """Of the clock: what a trial may take where processor time is scarce, and the wait for a place."""
 
