@@ -84,7 +84,9 @@ def _drawn_of_few(candidates: Candidates, number: float) -> int:
     if candidates.ordered:
         return _token(candidates, _drawn(logits, number))
     ids = range(len(logits)) if candidates.ids is None else candidates.ids.tolist()
-    pairs = sorted((-logit, token_id) for logit, token_id in zip(logits, ids, strict=True))
+    pairs: list[tuple[float, int]] = sorted(
+        (-logit, token_id) for logit, token_id in zip(logits, ids, strict=True)
+    )
     return pairs[_drawn([-logit for logit, _ in pairs], number)][1]
 
 
