@@ -28,7 +28,8 @@ def test_the_last_object_tells_how_many_tokens_were_forced(
 ) -> None:
     *pieces, last = ask(server, route, stream=stream, format=FORMAT)
     assert 0 < last["forced_count"] < last["eval_count"]
-    assert list(last)[-1] == "forced_count"
+    # A request that makes a loaded model load anew is told so, last of all.
+    assert [name for name in last if name != "warnings"][-1] == "forced_count"
     assert not any("forced_count" in piece for piece in pieces)
 
 
