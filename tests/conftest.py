@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 MODELS = Path(__file__).parent / "models"
 TINY_CHAT = MODELS / "tiny-chat-f32.gguf"
+FRESH_VENV = Path(__file__).with_name("fresh_venv.py")
 
 GONE_LIMIT_S = 20.0
 """How long a process may take to end; only a failing test waits for so long."""
@@ -109,6 +111,18 @@ def create_from_file(client: httpx.Client, name: str, path: Path) -> None:
     """Make a model of one GGUF file."""
     body = {"model": name, "files": {path.name: put_blob(client, path)}, "stream": False}
     client.post("/api/create", json=body).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An author's virtual environment with Corral; each module gets a folder of its own in it."""
+    spec = importlib.util.spec_from_file_location("fresh_venv", FRESH_VENV)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fresh_venv"] = module
+    spec.loader.exec_module(module)
+    return module.fresh_venv(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ SYSTEM_TYPE = _LAYER + "system"
 PARAMETERS_TYPE = _LAYER + "params"
 MESSAGES_TYPE = _LAYER + "messages"
 LICENSE_TYPE = _LAYER + "license"
+FILE_TYPE = "application/vnd.corral.image.file"  # one file of a model that is a folder
 
 DEFAULT_TEMPLATE = "{{ .Prompt }}"
 UNKNOWN = "unknown"
@@ -109,6 +110,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[ModelFile, ...]  # weights, adapters, projectors and drafts, in manifest order
     missing: tuple[str, ...] = ()  # digests of those whose file is not there
     gguf: GgufHeader | None = None  # head of the weights; None: no GGUF, missing or damaged
+    head: bytes = b""  # the first bytes of the weights, 64 at most; empty: missing, or a folder
+    documents: dict[str, Any] = {}  # a folder's small JSON files, decoded, by their names in it
+    folder_template: str = ""  # the Jinja chat template of a folder; empty: none
     problem: str = ""  # what is wrong with the weights, for the error of whoever needs them
     template: str = ""  # the Go template; empty: none
     system: str = ""
@@ -142,9 +146,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return self.of_type(DRAFT_TYPE)
 
     @property
+    def folder_files(self) -> tuple[ModelFile, ...]:
+        """The files of a model that is a folder, each with its name in it."""
+        return self.of_type(FILE_TYPE)
+
+    @property
     def jinja_template(self) -> str:
-        """The Jinja chat template inside the weights; empty if there is none."""
-        return (self.gguf.chat_template if self.gguf else None) or ""
+        """The Jinja chat template inside the weights or beside them; empty if there is none."""
+        return (self.gguf.chat_template if self.gguf else None) or self.folder_template
 
     @property
     def is_remote(self) -> bool:
@@ -153,7 +162,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def format(self) -> str:
-        """`gguf`, `safetensors`, or empty for a stub."""
+        """`gguf`, `ggml` (before GGUF), `onnx`, `safetensors`, or empty for a stub."""
         return self.config.model_format or ("gguf" if self.gguf else "")
 
     @property

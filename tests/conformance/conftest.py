@@ -127,6 +127,11 @@ def make_model(api: Api, tiny_digest: str) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(scope="session")
-def model(make_model: Callable[..., str]) -> str:
-    """A chat model that answers in a few milliseconds and knows the capital of Italy."""
-    return make_model("conformance-tiny", parameters={"temperature": 0})
+def model(api: Api, make_model: Callable[..., str]) -> str:
+    """A chat model that answers in a few milliseconds and knows the capital of Italy.
+
+    Nothing of its weights is loaded with other options, which its first answer would be told of.
+    """
+    name = make_model("conformance-tiny", parameters={"temperature": 0})
+    api.post("/api/generate", {"model": name, "keep_alive": 0}).raise_for_status()
+    return name

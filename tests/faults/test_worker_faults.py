@@ -16,7 +16,7 @@ STOPPED = (
 
 @pytest.fixture(scope="module")
 def served(serve: Callable[..., Any]) -> Any:
-    return serve(NUM_PARALLEL="8", MAX_QUEUE="1", LOAD_TIMEOUT="1s")
+    return serve(NUM_PARALLEL="8", MAX_QUEUE="1", LOAD_TIMEOUT="5s")
 
 
 def test_clients_of_killed_workers_get_one_error_line_and_the_next_request_works(

@@ -45,6 +45,14 @@ from corral_kernel.contracts.sampling import (
     SamplerSpec,
     SamplerType,
 )
+from corral_kernel.contracts.text import (
+    Ending,
+    Piece,
+    PieceLogprob,
+    TextEngine,
+    TextRequest,
+    TextVectors,
+)
 
 __all__ = [
     "Admission",
@@ -60,6 +68,7 @@ __all__ = [
     "Encodable",
     "EncodeItem",
     "Encoder",
+    "Ending",
     "Engine",
     "EngineInfo",
     "FileRef",
@@ -74,6 +83,8 @@ __all__ = [
     "MemoryNeed",
     "Message",
     "Part",
+    "Piece",
+    "PieceLogprob",
     "Plan",
     "Prompt",
     "Registry",
@@ -84,7 +95,10 @@ __all__ = [
     "SamplerType",
     "Segment",
     "Step",
+    "TextEngine",
     "TextPart",
+    "TextRequest",
+    "TextVectors",
     "TokenEngine",
     "TokenSegment",
     "Tokenizer",

@@ -72,8 +72,8 @@ class FileRef(Struct, frozen=True, kw_only=True):
         role: `weights`, `adapter`, `projector`, `draft` or `file`.
         digest: `sha256:` and 64 hexadecimal digits.
         size_bytes: Of the file.
-        name: Its path inside a model directory; empty for a single file.
-        path: On the worker's machine.
+        name: Its path inside a model directory, with slashes; empty for a single file.
+        path: On the worker's machine; for a `file` of a directory it ends with `name`.
     """
 
     role: str
@@ -127,6 +127,17 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     files: tuple[FileRef, ...]
     slots: int
     report: Callable[[float], bool]
+
+    def folder(self) -> Path:
+        """The folder in which the model's `file` files lie under their names.
+
+        Raises:
+            LookupError: If the model is no folder.
+        """
+        for file in self.files:
+            if file.role == "file":
+                return Path(file.path).parents[file.name.count("/")]
+        raise LookupError("the model is no folder of files")
 
     def path(self, role: str) -> Path:
         """Path of the first file of a role.

@@ -25,6 +25,11 @@ class State(enum.Enum):
     GONE = "gone"
 
 
+def idle_time(keep_alive_ns: int) -> int:
+    """How long an instance stays when idle, in nanoseconds; a negative wish is `FOREVER`."""
+    return FOREVER if keep_alive_ns < 0 else keep_alive_ns
+
+
 class Instance:
     """State of one worker; changed by the scheduler alone.
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from corral_kernel.contracts import EngineInfo
+from corral_kernel.errors import CorralError
 from corral_kernel.frames import Encode, Generate
 from corral_kernel.scheduler.instance import Instance
 from corral_kernel.scheduler.want import Want
@@ -74,3 +75,8 @@ class Waiter:
         self.warnings: tuple[str, ...] = ()
         self.keep_alive_ns = keep_alive_ns
         self.lease: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: CorralError) -> None:
+        """Let it wait no longer; one that is served or gone already is left alone."""
+        if not self.lease.done():
+            self.lease.set_exception(error)

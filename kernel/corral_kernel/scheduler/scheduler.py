@@ -23,7 +23,7 @@ from corral_kernel.errors import (
     WorkerError,
 )
 from corral_kernel.scheduler.deaths import Deaths
-from corral_kernel.scheduler.instance import Instance, State
+from corral_kernel.scheduler.instance import Instance, State, idle_time
 from corral_kernel.scheduler.lease import Lease, Waiter
 from corral_kernel.scheduler.limits import NS, Limits, slots_for, too_large
 from corral_kernel.scheduler.memory import default_budget_bytes
@@ -114,7 +114,7 @@ class Scheduler:
         """End all workers; requests that wait or run fail."""
         self._closing = True
         for waiter in self._waiting:
-            _fail(waiter, _shutting_down())
+            waiter.fail(_shutting_down())
         self._waiting.clear()
         workers = [i.worker for i in self._instances.values() if i.worker is not None]
         await asyncio.gather(self._spare.close(), *(w.stop(_shutting_down()) for w in workers))
@@ -153,7 +153,7 @@ class Scheduler:
         instance.stop_timer()
         instance.leases += 1
         if waiter.keep_alive_ns is not None:
-            instance.keep_alive_ns = _idle_time(waiter.keep_alive_ns)
+            instance.keep_alive_ns = idle_time(waiter.keep_alive_ns)
             instance.touch()
         instance.used_at = time.monotonic()
         waiter.lease.set_result(Lease(instance, self._give_back, waiter.warnings))
@@ -181,7 +181,7 @@ class Scheduler:
                 raise too_large(need, self._budget)
         except CorralError as error:
             self._waiting.remove(waiter)
-            _fail(waiter, error)
+            waiter.fail(error)
             return
         if want.key in room:
             return  # an earlier request sees to it
@@ -231,7 +231,7 @@ class Scheduler:
     def _begin(self, waiter: Waiter, slots: int) -> None:
         keep_alive_ns = waiter.keep_alive_ns
         idle_ns = self._limits.keep_alive_ns if keep_alive_ns is None else keep_alive_ns
-        instance = Instance(waiter.want, slots, _idle_time(idle_ns))
+        instance = Instance(waiter.want, slots, idle_time(idle_ns))
         self._instances[waiter.want.key] = instance
         self._run(self._start(instance))
 
@@ -300,7 +300,7 @@ class Scheduler:
         for waiter in [] if again else list(self._waiting):
             if waiter.want.key == want.key and waiter.want.is_served_by(want):
                 self._waiting.remove(waiter)
-                _fail(waiter, error)
+                waiter.fail(error)
         self._pump()
 
     async def _make_memory(self, key: str, error: CorralError) -> bool:
@@ -392,15 +392,6 @@ class Scheduler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _idle_time(keep_alive_ns: int) -> int:
-    return FOREVER if keep_alive_ns < 0 else keep_alive_ns
-
-
-def _fail(waiter: Waiter, error: CorralError) -> None:
-    if not waiter.lease.done():
-        waiter.lease.set_exception(error)
 
 
 def _shutting_down() -> ShuttingDownError:
