@@ -5,8 +5,8 @@
 The worker's loop runs in this process, as in `benchmarks.overheads`: one stream with the default
 chain as it is, with the sampler at the chain's end, with it in front of all others, and with the
 kernel's own samplers where the engine's native ones would do. The sampler is a stranger's, not the
-kernel's, so each step is watched for its time. In front it gets the whole row, and the engine can
-choose nothing natively; the chain of the kernel's own samplers tells what that alone costs.
+kernel's, so each step is watched for its time. In front it gets the whole row, which the engine's
+samplers then find as it left it.
 """
 
 import argparse
@@ -91,9 +91,8 @@ class Bench:
 
         Returns:
             Of each chain the median time around the library's calls; and what the sampler adds at
-            the end (`last_adds_us`) and in front (`first_adds_us`). The latter is what the loss of
-            the engine's own choice costs (`unlisted_adds_us`), and what the sampler adds to the
-            kernel's own (`beside_kernel_us`). All are medians of rounds.
+            the end (`last_adds_us`) and in front (`first_adds_us`); and what it costs where the
+            engine chooses nothing itself (`unlisted_adds_us`). All are medians of rounds.
         """
         plugins = Strangers(("llamacpp",))
         self._outside_us(PLAIN, plugins)  # the first one feeds the prompt
@@ -107,7 +106,6 @@ class Bench:
             "last_adds_us": statistics.median(r[LAST] - r[PLAIN] for r in rounds),
             "first_adds_us": statistics.median(r[FIRST] - r[PLAIN] for r in rounds),
             "unlisted_adds_us": statistics.median(r[KERNEL] - r[PLAIN] for r in rounds),
-            "beside_kernel_us": statistics.median(r[FIRST] - r[KERNEL] for r in rounds),
             "vocab_size": self.engine.info.vocab_size,
         }
 
@@ -118,14 +116,14 @@ class Bench:
             options=RequestOptions(seed=1, num_predict=self.tokens),
             chain=chain_with(kind),
         )
-        with patch.object(llamacpp, "native_length", _none) if kind == KERNEL else nullcontext():
+        with patch.object(llamacpp, "native_part", _none) if kind == KERNEL else nullcontext():
             clock = overheads.run(self.engine, [spec], plugins)
         return statistics.median(clock.outside_us())
 
 
-def _none(_chain: Sequence[SamplerSpec]) -> int:
-    """How many samplers of a chain the engine applies, where it shall apply none."""
-    return 0
+def _none(_chain: Sequence[SamplerSpec]) -> Sequence[int]:
+    """Which samplers of a chain the engine applies, where it shall apply none."""
+    return ()
 
 
 def _in_turn(number: int) -> Sequence[str]:

@@ -28,7 +28,7 @@ from corral_llamacpp.batch import Batch, LogitsView
 from corral_llamacpp.memory import Lane, Memory, common_length
 from corral_llamacpp.native import NativeContext, NativeModel
 from corral_llamacpp.pacing import Pacing
-from corral_llamacpp.shortlist import NativeChain, native_length
+from corral_llamacpp.shortlist import NativeChain, native_part
 from corral_llamacpp.tokenizer import LlamaTokenizer
 
 _NO_SLOT = 1
@@ -146,10 +146,14 @@ class LlamaEngine(TokenEngine):
         if self._memory.shares:
             self._follow(run)
         self._runs[job.id] = run
-        native = native_length(job.chain)
+        native = native_part(job.chain)
         if native:
-            run.chain = NativeChain(job.chain[:native], self._context.pointer)
-        return Admission(max(lane.fed, run.shared), native)
+            run.chain = NativeChain([job.chain[i] for i in native], self._context.pointer)
+        return Admission(
+            cached_tokens=max(lane.fed, run.shared),
+            native_samplers=len(native),
+            native_from=native[0] if native else 0,
+        )
 
     def _checked_ids(self, job: Job) -> list[int]:
         ids: list[int] = []

@@ -1,4 +1,4 @@
-"""llama.cpp's own samplers, as far as they begin a job's chain: one call in place of many.
+"""llama.cpp's own samplers, from a chain's `top_k` on: one call in place of many.
 
 Measured right after a decode, when caches are cold, at a row of 49,152: the default chain in numpy
 and a draw take 303 us; this and a draw 128; the library's own chain and draw 78.
@@ -34,19 +34,22 @@ _sample = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, cty
 )
 
 
-def native_length(chain: Sequence[SamplerSpec]) -> int:
-    """How many of a chain's first samplers the library has, where it is the faster one.
+def native_part(chain: Sequence[SamplerSpec]) -> Sequence[int]:
+    """Which samplers of a chain the library applies, in a row; none where it is the slower one.
 
-    Only where `top_k` comes first: for the others alone the library sorts all tokens.
+    Only from a `top_k` on: for the others alone the library sorts all tokens.
     """
-    if not chain or chain[0].name != "top_k" or chain[0].options["top_k"] > MOST_CANDIDATES:
-        return 0
-    known = (spec.name in _MAKERS for spec in chain)
-    return next((place for place, is_known in enumerate(known) if not is_known), len(chain))
+    start = next((place for place, spec in enumerate(chain) if _keeps_few(spec)), len(chain))
+    known = (place for place in range(start, len(chain)) if chain[place].name not in _MAKERS)
+    return range(start, next(known, len(chain)))
+
+
+def _keeps_few(spec: SamplerSpec) -> bool:
+    return spec.name == "top_k" and spec.options["top_k"] <= MOST_CANDIDATES
 
 
 class NativeChain:
-    """The beginning of one job's chain; `free` it once.
+    """What the library does of one job's chain; `free` it once.
 
     Args:
         chain: Samplers that the library has.

@@ -131,11 +131,14 @@ class Admission:
 
     Attributes:
         cached_tokens: Leading positions that need no feeding.
-        native_samplers: How many of the first samplers of the job's chain `shortlist` applies.
+        native_samplers: How many samplers of the job's chain `shortlist` applies, in a row.
+        native_from: The place of the first of them. What stands before it is the kernel's to
+            apply, and may write to the row.
     """
 
     cached_tokens: int = 0
     native_samplers: int = 0
+    native_from: int = 0
 
 
 @dataclass(slots=True)
@@ -224,10 +227,11 @@ class TokenEngine(Engine):
         return False
 
     def shortlist(self, job_id: int, row: int) -> Sequence[tuple[int, float]]:
-        """Apply the job's first `native_samplers` to one of its last rows, which stays as it is.
+        """Apply the job's native samplers to one of its last rows, which stays as it is.
 
-        Asked where `admit` gave a number over 0, for rows that no constraint masks, and before
-        they are written to. What these samplers leave must be what the kernel's own would.
+        Asked where `admit` gave a number of them, for rows that no constraint masks, and that
+        only samplers before the native ones have written to. What is left must be what the
+        kernel's own samplers would leave.
 
         Args:
             job_id: A job whose last rows had logits.

@@ -1,6 +1,7 @@
 """One job's choice of tokens: constraint, chain, draw."""
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +10,15 @@ from numpy.typing import NDArray
 from corral_kernel.contracts import Candidates, Constraint, Sampler
 from corral_kernel.errors import EngineError
 from corral_kernel.sampling.chain import Link, greedy_chain
-from corral_kernel.sampling.draw import FIRST_DRAW, MASKED_DRAW, PLACES, draw, draw_of, likeliest
+from corral_kernel.sampling.draw import (
+    FIRST_DRAW,
+    MASKED_DRAW,
+    PLACES,
+    draw,
+    draw_of,
+    has_chance,
+    likeliest,
+)
 from corral_kernel.sampling.failures import ANYTHING, sampler_failed
 from corral_kernel.sampling.filters import TopK
 from corral_kernel.sampling.held import HeldConstraint
@@ -23,7 +32,7 @@ Shortlist = Callable[[], Sequence[tuple[int, float]]]
 
 
 class Chooser:
-    """Chooses a job's tokens, one row after the other.
+    """Chooses a job's tokens, one row after the other, where numpy ignores what overflows.
 
     The chosen token is to be appended to the view before the next row: random numbers go by the
     view's position, penalties by its tokens.
@@ -59,7 +68,8 @@ class Chooser:
         chain = [link.sampler for link in links]
         self._samplers = greedy_chain(chain) if greedy else chain
         self._links = links[: len(self._samplers)]
-        self._after_native = self._samplers
+        self._before_native: Sequence[Sampler] = ()
+        self._after_native: Sequence[Sampler] = self._samplers
         self._listening = [s for s in self._samplers if type(s).accept is not Sampler.accept]
         self._greedy = greedy
         self._end_ids = [end_id for end_id in end_ids if 0 <= end_id < self._width]
@@ -84,9 +94,10 @@ class Chooser:
                 end_ids=self._end_ids,
             )
 
-    def leave_to_engine(self, count: int) -> None:
-        """Have the engine apply the first samplers: see `TokenEngine.shortlist`."""
-        self._after_native = self._samplers[count:]
+    def leave_to_engine(self, count: int, start: int = 0) -> None:
+        """Have the engine apply `count` samplers from `start` on: see `TokenEngine.shortlist`."""
+        self._before_native = self._samplers[:start]
+        self._after_native = self._samplers[start + count :]
 
     def choose(
         self, row: Row, companions: Sequence[Row] = (), shortlist: Shortlist | None = None
@@ -130,15 +141,17 @@ class Chooser:
             if len(row) == self._vocab_size and math.isfinite(row[token_id]):
                 return token_id
         drawn = None
-        if shortlist is not None and not self._greedy and not (self.held and self.held.masks_first):
-            drawn = self._drawn_natively(shortlist())
-            if drawn is not None and self.held is None:
-                return drawn
+        if shortlist is not None and not self._greedy:
+            if self._before_native and self.held is None:
+                return self._drawn_behind(self._usable(row), shortlist)
+            if not self._before_native and not (self.held and self.held.masks_first):
+                drawn = self._drawn_natively(shortlist())
+                if drawn is not None and self.held is None:
+                    return drawn
         row = self._usable(row)
-        with np.errstate(all="ignore"):
-            if self.held is None:
-                return self._drawn(Candidates(row), FIRST_DRAW, companions)
-            return self._drawn_under(self.held, row, companions, drawn)
+        if self.held is None:
+            return self._drawn(Candidates(row), FIRST_DRAW, companions)
+        return self._drawn_under(self.held, row, companions, drawn)
 
     def tell(self, token_id: int) -> None:
         """Tell the samplers of a token that joins the answer."""
@@ -191,10 +204,26 @@ class Chooser:
         if not self._after_native:
             return draw_of(left, number)
         ids, logits = zip(*left, strict=True)
-        candidates = Candidates(np.array(logits, np.float32), np.array(ids, np.int32), ordered=True)
-        with np.errstate(all="ignore"):
-            self._apply(candidates, self._after_native)
-            return draw(candidates, number) if self._has_chance(candidates) else None
+        candidates = Candidates(
+            np.frombuffer(array("f", logits), np.float32),
+            np.frombuffer(array("i", ids), np.int32),
+            ordered=True,
+        )
+        self._apply(candidates, self._after_native)
+        return draw(candidates, number)
+
+    def _drawn_behind(self, row: Row, shortlist: Shortlist) -> int:
+        """Draw from what the engine leaves of a row that the samplers before it wrote to."""
+        candidates = Candidates(row)
+        self._apply(candidates, self._before_native)
+        # What is no logit of a model any more, or no whole row, only our own samplers understand.
+        as_it_was = candidates.logits is row and candidates.ids is None
+        if as_it_was and math.isfinite(row.max()):
+            drawn = self._drawn_natively(shortlist())
+            if drawn is not None:
+                return drawn
+        self._apply(candidates, self._samplers[len(self._before_native) :])
+        return self._taken(candidates, FIRST_DRAW)
 
     def _drawn_under(
         self,
@@ -223,19 +252,19 @@ class Chooser:
             self._apply_beside(candidates, companions)
         else:
             self._apply(candidates, self._samplers)
-        if not self._has_chance(candidates):
+        return self._taken(candidates, place)
+
+    def _taken(self, candidates: Candidates, place: int) -> int:
+        """The end of a chain."""
+        if self._greedy:
+            token_id = likeliest(candidates) if has_chance(candidates) else None
+        else:
+            token_id = draw(candidates, self._view.random_at(place - self._again))
+        if token_id is None:
             raise EngineError(
                 "constraint and samplers leave no token that the model gives a chance"
             )
-        if self._greedy:
-            return likeliest(candidates)
-        return draw(candidates, self._view.random_at(place - self._again))
-
-    @staticmethod
-    def _has_chance(candidates: Candidates) -> bool:
-        """Whether any of them has a chance."""
-        logits = candidates.logits
-        return bool(len(logits) and (logits[0] if candidates.ordered else logits.max()) > -np.inf)
+        return token_id
 
     def _apply(self, candidates: Candidates, samplers: Sequence[Sampler]) -> None:
         for sampler in samplers:

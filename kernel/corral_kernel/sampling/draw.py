@@ -47,18 +47,20 @@ def random(seed: int, position: int, place: int = 0) -> float:
     return (state >> 11) * 2.0**-53
 
 
-def draw(candidates: Candidates, number: float) -> int:
+def draw(candidates: Candidates, number: float) -> int | None:
     """Draw a token: inverse of the cumulated softmax, likeliest first.
 
     Args:
-        candidates: At least one, with a logit over `-inf` and no NaN.
+        candidates: No NaN among their logits.
         number: In [0, 1).
 
     Returns:
-        A token id; never one of probability zero.
+        A token id, never one of probability zero; None: none has a chance.
     """
     if len(candidates) <= FEW:
         return _drawn_of_few(candidates, number)
+    if not has_chance(candidates):
+        return None
     chances = weights(candidates)
     if candidates.ordered:
         sums = chances.cumsum(dtype=np.float64)
@@ -79,14 +81,24 @@ def draw_of(left: Sequence[tuple[int, float]], number: float) -> int:
     return left[_drawn([logit for _, logit in left], number)][0]
 
 
-def _drawn_of_few(candidates: Candidates, number: float) -> int:
+def has_chance(candidates: Candidates) -> bool:
+    """Whether any of them has a logit over `-inf`, and none NaN."""
+    logits = candidates.logits
+    return bool(len(logits) and (logits[0] if candidates.ordered else logits.max()) > -np.inf)
+
+
+def _drawn_of_few(candidates: Candidates, number: float) -> int | None:
     logits = candidates.logits.tolist()
-    if candidates.ordered:
-        return _token(candidates, _drawn(logits, number))
     ids = range(len(logits)) if candidates.ids is None else candidates.ids.tolist()
-    pairs: list[tuple[float, int]] = sorted(
+    pairs: list[tuple[float, int]] = [
         (-logit, token_id) for logit, token_id in zip(logits, ids, strict=True)
-    )
+    ]
+    if not candidates.ordered:
+        if any(logit != logit for logit in logits):  # noqa: PLR0124 - NaN is what differs
+            return None
+        pairs.sort()
+    if not pairs or not pairs[0][0] < math.inf:
+        return None
     return pairs[_drawn([-logit for logit, _ in pairs], number)][1]
 
 

@@ -106,7 +106,7 @@ class Running:
         """
         natively = 0 if self.companions else admission.native_samplers
         self._shortlist = shortlist if natively else None
-        self._chooser.leave_to_engine(natively)
+        self._chooser.leave_to_engine(natively, admission.native_from)
         if not self._admitted_ns:
             self._admitted_ns = time.perf_counter_ns()
             self._cached = admission.cached_tokens

@@ -8,6 +8,7 @@ import pytest
 
 from corral_kernel import frames
 from corral_kernel.contracts import Message
+from corral_kernel.testing.chains import chain_of
 
 Start = Callable[..., Any]
 
@@ -41,6 +42,17 @@ def test_a_job_is_accepted_then_gives_text_then_ends(
     assert kinds(worker.of(1)) == ["Accepted", "Text", "Text", "Text", "Done"]
     assert worker.text(1) == "abc"
     assert worker.of(1, frames.Accepted)[0].prompt_tokens == 4
+
+
+def test_what_overflows_in_a_chain_is_no_warning(
+    raw_worker: Start, tools: Any, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error::RuntimeWarning")
+    worker = raw_worker(tools.load())
+    chain = chain_of({"temperature": 1e-44, "top_k": 0, "min_p": 1e-45})
+    worker.send(msgspec.structs.replace(job(1, "abc"), chain=chain))
+    worker.until_end(1)
+    assert kinds(worker.of(1)) == ["Accepted", "Text", "Text", "Text", "Done"]
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])

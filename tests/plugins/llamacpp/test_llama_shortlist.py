@@ -1,6 +1,6 @@
 """llama.cpp's own samplers leave what the kernel's leave, and draws over both are one draw."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from corral_kernel.contracts import (
     Candidates,
+    Constraint,
     Job,
     Prompt,
+    Sampler,
     SamplerSpec,
     TokenEngine,
     TokenSegment,
@@ -21,12 +23,19 @@ from corral_kernel.contracts import (
 from corral_kernel.sampling import Chooser, HistoryView
 from corral_kernel.sampling.draw import draw, draw_of, random
 from corral_kernel.testing.chains import chain_of, samplers_of
-from corral_llamacpp.shortlist import MOST_CANDIDATES, native_length
+from corral_llamacpp.shortlist import MOST_CANDIDATES, native_part
 
 Opener = Callable[..., Any]
 Row = NDArray[np.float32]
 
 NATIVE = {"top_k", "top_p", "min_p", "temperature"}
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_worker() -> Iterator[None]:
+    """The loop has numpy ignore what overflows, once for its thread."""
+    with np.errstate(all="ignore"):
+        yield
 
 
 @pytest.fixture
@@ -117,27 +126,28 @@ def test_the_engine_leaves_what_the_kernel_s_samplers_leave(
 @pytest.mark.parametrize(
     ("options", "native"),
     [
-        ({}, 3),
-        ({"min_p": 0.1}, 4),
-        ({"top_k": MOST_CANDIDATES + 1}, 0),
-        ({"top_k": 0}, 0),
-        ({"repeat_penalty": 1.1}, 0),
-        ({"typical_p": 0.5}, 1),
-        ({"samplers": ["top_k", "penalties", "temperature"], "repeat_penalty": 2}, 1),
-        ({"samplers": []}, 0),
+        ({}, [0, 1, 2]),
+        ({"min_p": 0.1}, [0, 1, 2, 3]),
+        ({"top_k": MOST_CANDIDATES + 1}, []),
+        ({"top_k": 0}, []),
+        ({"repeat_penalty": 1.1}, [1, 2, 3]),
+        ({"typical_p": 0.5}, [0]),
+        ({"samplers": ["top_k", "penalties", "temperature"], "repeat_penalty": 2}, [0]),
+        ({"samplers": ["top_p", "penalties", "top_k"], "repeat_penalty": 2}, [2]),
+        ({"samplers": []}, []),
     ],
     ids=str,
 )
-def test_it_takes_over_a_chain_as_far_as_the_library_has_it(
-    options: dict[str, Any], native: int
+def test_it_takes_over_a_chain_from_top_k_on_as_far_as_the_library_has_it(
+    options: dict[str, Any], native: list[int]
 ) -> None:
-    assert native_length(chain_of(options).samplers) == native
+    assert list(native_part(chain_of(options).samplers)) == native
 
 
 def test_every_sampler_that_it_takes_over_is_one_of_the_kernel_s() -> None:
     spec = SamplerSpec(name="top_k", options={"top_k": 40})
     for name in NATIVE:
-        assert native_length([spec, SamplerSpec(name=name)]) == 2
+        assert list(native_part([spec, SamplerSpec(name=name, options={"top_k": 1})])) == [0, 1]
 
 
 def test_equal_logits_come_by_id(engine: TokenEngine) -> None:
@@ -216,6 +226,87 @@ def test_samplers_that_the_library_lacks_come_after_its_own(engine: TokenEngine)
         chooser.leave_to_engine(2)
         assert chooser.choose(row, shortlist=lambda: engine.shortlist(job.id, 0)) == alone
         job.view.append([alone])
+
+
+class Writer(Sampler):
+    """Writes to the row as a test tells it to."""
+
+    def __init__(self, write: Callable[[Candidates], None]) -> None:
+        self.apply = write  # type: ignore[method-assign] # one for each test
+
+
+def _ban_the_best(candidates: Candidates) -> None:
+    candidates.logits[candidates.logits.argmax()] = -np.inf
+
+
+def _replace(candidates: Candidates) -> None:
+    candidates.logits = candidates.logits[::-1].copy()
+
+
+def _keep_some(candidates: Candidates) -> None:
+    candidates.keep(np.arange(0, len(candidates), 3))
+
+
+def _force_one(candidates: Candidates) -> None:
+    candidates.logits[77] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("write", "asks"),
+    [(_ban_the_best, True), (_replace, False), (_keep_some, False), (_force_one, False)],
+)
+def test_the_engine_finds_the_row_as_the_samplers_before_left_it(
+    engine: TokenEngine, write: Callable[[Candidates], None], *, asks: bool
+) -> None:
+    options = {"temperature": 0.9}
+    job = Decoded(engine, options)
+    row = forward(engine)[job.id][0]
+    samplers = [Writer(write), *samplers_of(options, job.view)]
+    chooser = Chooser(samplers, job.view, vocab_size=len(row), piece_count=len(row))
+    generator = np.random.default_rng(6)
+    asked = 0
+
+    def shortlist() -> Sequence[tuple[int, float]]:
+        nonlocal asked
+        asked += 1
+        return engine.shortlist(job.id, 0)
+
+    for position in range(100):
+        row[:] = generator.normal(0, 4, len(row))
+        chooser.leave_to_engine(0)
+        alone = chooser.choose(row.copy())
+        chooser.leave_to_engine(job.native, 1)
+        assert chooser.choose(row, shortlist=shortlist) == alone
+        job.view.append([position % 250])
+    assert asked == (100 if asks else 0)
+
+
+class OneOfTwo(Constraint):
+    """Allows tokens 7 and 9."""
+
+    def mask(self, out: NDArray[np.uint32]) -> bool:
+        out[:] = 0
+        out[0] = 1 << 7 | 1 << 9
+        return True
+
+    def accept(self, token_id: int) -> bool:
+        return token_id in {7, 9}
+
+
+def test_what_a_sampler_writes_is_not_in_the_row_that_a_mask_is_laid_on(
+    engine: TokenEngine,
+) -> None:
+    job = Decoded(engine, {})
+    row = forward(engine)[job.id][0]
+    samplers = [Writer(_ban_the_best), *samplers_of({}, job.view)]
+    chooser = Chooser(
+        samplers, job.view, OneOfTwo(), vocab_size=len(row), piece_count=len(row), end_ids=[2]
+    )
+    chooser.leave_to_engine(job.native, 1)
+    row[:] = np.linspace(0, 1, len(row))
+    row[7] = 20  # the best of all, and so of the two: banned in the free draw, and in the second
+
+    assert chooser.choose(row, shortlist=lambda: pytest.fail("the row is written to")) == 9
 
 
 @pytest.mark.parametrize("count", [1, 2, 40, 64, 65, 200])
