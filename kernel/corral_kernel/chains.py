@@ -74,6 +74,8 @@ class _Resolver:
     def chain(self) -> tuple[Chain, list[str]]:
         whole = self._default() if self._given.samplers is None else self._asked()
         used = [use for use in whole if self._is_on(use)]
+        greedy = self._temperature(use.options for use in whole) <= 0
+        self._tell_off([use for use in whole if use not in used], used, greedy=greedy)
         if self._given.samplers is None:
             replaced = {name: use for use in used for name in use.kind.replaces}
             left = [use for use in used if use.kind.name in replaced]
@@ -84,7 +86,7 @@ class _Resolver:
                 SamplerSpec(name=use.kind.name, options=msgspec.to_builtins(use.options))
                 for use in used
             ),
-            greedy=self._temperature(use.options for use in whole) <= 0,
+            greedy=greedy,
         )
         return chain, self._told
 
@@ -201,6 +203,29 @@ class _Resolver:
         return float(found[-1] if found else asked)
 
     # --- what is told ----------------------------------------------------------------------------
+
+    def _tell_off(self, off: list[_Use], used: list[_Use], *, greedy: bool) -> None:
+        """Name samplers that were asked for and do nothing, and what was set for them in vain."""
+        read = {name for use in used for name in use.reads} | ({"temperature"} if greedy else set())
+        if greedy:
+            off = [use for use in off if use.reads != {"temperature"}]
+        if off and self._given.samplers is not None:
+            names = ", ".join(quote(use.kind.name) for use in off)
+            self._tell(f'option "{SAMPLERS.name}": {names} do nothing with these options')
+        for use in off:
+            given = {n: v for n, v in self._given.flat.items() if n in use.reads and n not in read}
+            given |= self._given.nested.get(use.kind.name, {})
+            for name, value in given.items():
+                if value is not None and not self._turns_off(use, name):
+                    self._tell(f'option "{name}" is ignored: its sampler is off with these options')
+
+    def _turns_off(self, use: _Use, name: str) -> bool:
+        """Whether a field of a sampler that is off says no more than its default, or just that."""
+        field = fields_of(use.kind.options).get(name)
+        if field is None:
+            return False
+        as_it_was = msgspec.structs.replace(use.options, **{name: field.default})
+        return as_it_was == use.options or self._is_on(_Use(use.kind, as_it_was))
 
     def _tell_replaced(self, left: list[_Use], used: list[_Use], by: Mapping[str, _Use]) -> None:
         """Name what was set for samplers that another one takes the place of."""

@@ -202,6 +202,23 @@ def test_what_is_set_for_a_sampler_that_another_one_replaces_is_told_of() -> Non
     assert resolved({"tilt": 1, "min_keep": 2, "typical_p": 0.5})[1] == []  # still read
 
 
+def test_a_sampler_that_is_named_and_off_is_told_of() -> None:
+    chain, told = resolved({"samplers": ["min_p", "typical_p", "temperature"]})
+    assert [spec.name for spec in chain.samplers] == ["temperature"]
+    assert told == ['option "samplers": "min_p", "typical_p" do nothing with these options']
+    assert resolved({"samplers": ["top_k", "temperature"], "temperature": 0})[1] == []
+
+
+def test_a_field_of_a_sampler_that_is_off_is_told_of() -> None:
+    told = 'option "{}" is ignored: its sampler is off with these options'
+    assert resolved({"repeat_last_n": 32})[1] == [told.format("repeat_last_n")]
+    assert resolved({"penalties": {"repeat_last_n": 32}})[1] == [told.format("repeat_last_n")]
+    assert resolved({"repeat_last_n": 64})[1] == []  # no more than the default
+    assert resolved({"repeat_last_n": 32, "repeat_penalty": 1.5})[1] == []
+    for switching_off in ({"top_k": 0}, {"top_p": 1.0}, {"min_p": 0.0}, {"typical_p": 1.0}):
+        assert resolved(switching_off)[1] == []
+
+
 def test_a_sampler_that_raises_is_left_out_unless_it_is_asked_for() -> None:
     assert names({}) == "top_k top_p temperature"
     assert names({"temperature": 0.5}) == "top_k top_p temperature"

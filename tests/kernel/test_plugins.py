@@ -11,7 +11,7 @@ from corral_kernel.contracts import Claim, LoadRequest
 from corral_kernel.errors import PluginError
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
-from corral_kernel.plugins import Plugin, Plugins
+from corral_kernel.plugins import SCHEMA_TYPES, Plugin, Plugins
 
 HEAD = """
 from corral_kernel.contracts import Backend, Claim, LoadOptions, Registry
@@ -275,6 +275,25 @@ def test_loading_asks_the_claiming_plugin_alone_and_wants_an_engine(install: Ins
     ]:
         with pytest.raises(PluginError, match=why):
             plugins.load(name, request)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMA_TYPES))
+def test_a_constraint_named_like_a_type_of_json_schema_is_refused(
+    install: Install, name: str
+) -> None:
+    body = f"""{HEAD}
+from corral_kernel.contracts import ConstraintType
+
+class Mine(ConstraintType):
+    name = {name!r}
+
+@hookimpl
+def corral_constraints():
+    return [Mine()]
+"""
+    plugins = Plugins(only=[install(body, "mine")])
+    assert name not in plugins.constraints
+    assert f"may not be named {name!r}" in found(plugins, "mine").error
 
 
 def test_a_registry_that_fails_lends_nothing_and_the_others_lend(install: Install) -> None:

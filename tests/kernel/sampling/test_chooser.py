@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from corral_kernel.contracts import Candidates, Sampler
 from corral_kernel.errors import EngineError
 from corral_kernel.sampling import Chooser, HistoryView
 from corral_kernel.testing.chains import chain_of, samplers_of
@@ -159,6 +160,23 @@ def test_extreme_options_give_a_token(
     tokens = [choose(real_shaped(1000, seed)) for seed in range(5)]
 
     assert all(0 <= token < 1000 for token in tokens)
+
+
+@pytest.mark.parametrize("piece_count", [8, 6], ids=["whole", "padded"])
+def test_the_first_sampler_gets_the_engine_s_own_row(view: Views, piece_count: int) -> None:
+    given = []
+
+    class Looks(Sampler):
+        """Remembers what it got."""
+
+        def apply(self, candidates: Candidates) -> None:
+            given.append(candidates.logits)
+
+    row = np.arange(8, dtype=np.float32)
+    Chooser([Looks()], view(), vocab_size=8, piece_count=piece_count).choose(row)
+
+    assert np.shares_memory(given[0], row)
+    assert len(given[0]) == piece_count
 
 
 def test_samplers_that_leave_nothing_are_an_error(view: Views) -> None:

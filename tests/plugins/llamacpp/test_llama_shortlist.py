@@ -1,6 +1,7 @@
 """llama.cpp's own samplers leave what the kernel's leave, and draws over both are one draw."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,25 @@ class Decoded:
         found = self.engine.shortlist(self.id, row)
         return [i for i, _ in found], np.array([x for _, x in found], np.float32)
 
-    def wanted(self, row: Row) -> tuple[list[int], Row]:
+    def wanted(self, row: Row, **changed: float) -> tuple[list[int], Row]:
         """Ids and logits of the kernel's chain, on a copy of a row."""
         candidates = Candidates(row.copy())
-        for sampler in samplers_of(self.options, self.view)[: self.native]:
+        for sampler in samplers_of({**self.options, **changed}, self.view)[: self.native]:
             sampler.apply(candidates)
         candidates.sort()
         assert candidates.ids is not None
         return candidates.ids.tolist(), candidates.logits
+
+    def nearly_wanted(self, row: Row) -> list[list[int]]:
+        """Ids of the kernel's chain where sums are rounded a little otherwise."""
+        found = []
+        for top_p, min_p in product((0, -1e-5, 1e-5), repeat=2):
+            changed = {
+                "top_p": self.options.get("top_p", 0.9) + top_p,
+                "min_p": max(0.0, self.options.get("min_p", 0.0) * (1 + min_p)),
+            }
+            found.append(self.wanted(row, **changed)[0])
+        return found
 
 
 def forward(engine: TokenEngine) -> dict[int, Row]:
@@ -96,7 +108,11 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(options=OPTIONS, seed=st.integers(0, 2**32 - 1), spread=st.floats(0.1, 20))
 def test_the_engine_leaves_what_the_kernel_s_samplers_leave(
@@ -109,17 +125,14 @@ def test_the_engine_leaves_what_the_kernel_s_samplers_leave(
         before = row.copy()
         ids, logits = job.left()
         wanted_ids, wanted_logits = job.wanted(row)
+        job_nearly = [] if ids == wanted_ids else job.nearly_wanted(row)
     finally:
         engine.release(job.id)
 
     assert job.native >= 1
     assert np.array_equal(row, before), "the row is changed"
-    # Where sums are rounded otherwise, a mass is reached one token sooner or later.
     shared = min(len(ids), len(wanted_ids))
-    assert abs(len(ids) - len(wanted_ids)) <= 1
-    assert ids[:shared] == wanted_ids[:shared]
-    beyond = chances(max(logits, wanted_logits, key=len))[shared:]
-    assert beyond.sum() < 0.5 if shared == 1 else beyond.sum() < 1 / shared
+    assert ids == wanted_ids or ids in job_nearly
     assert np.allclose(chances(logits[:shared]), chances(wanted_logits[:shared]), rtol=1e-4)
 
 
