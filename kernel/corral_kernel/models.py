@@ -1,8 +1,9 @@
 """What the server knows of a model without loading it.
 
     model = store.open(name)        # a `Model`; see `corral_kernel.store`
-    model.weights.path              # the GGUF file; `model.adapters`, `.projectors`, `.drafts`
+    model.weights.path              # the one file; `model.adapters`, `.projectors`, `.drafts`
     model.gguf                      # its head, or `None` (then `model.problem` may say why)
+    model.folder_files              # or the files of a folder; `model.documents` what they say
     model.parameters                # dict: the defaults that its PARAMETER lines set
     model.template, .system, .licenses, .messages
     model.parameter_size, .quantization_level, .family, .families, .parent_model   # texts to show
@@ -10,7 +11,8 @@
 A `LentModel` is what a registry plugin gives for a model that it serves in place.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ FILE_TYPE = "application/vnd.corral.image.file"  # one file of a model that is a
 
 DEFAULT_TEMPLATE = "{{ .Prompt }}"
 UNKNOWN = "unknown"
+LEGACY_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"ccgg")  # how files of the formats before GGUF begin
+HEAD_BYTES = 64
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -113,6 +117,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     head: bytes = b""  # the first bytes of the weights, 64 at most; empty: missing, or a folder
     documents: dict[str, Any] = {}  # a folder's small JSON files, decoded, by their names in it
     folder_template: str = ""  # the Jinja chat template of a folder; empty: none
+    folder: Path | None = None  # where a folder lies for workers, once `Store.lay_out` made it
     problem: str = ""  # what is wrong with the weights, for the error of whoever needs them
     template: str = ""  # the Go template; empty: none
     system: str = ""
@@ -127,7 +132,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def weights(self) -> ModelFile | None:
-        """The main weights; `None` for a remote stub and for layouts other than GGUF."""
+        """The main weights; `None` for a remote stub and for a model that is a folder."""
         return next(iter(self.of_type(WEIGHTS_TYPE)), None)
 
     @property
@@ -149,6 +154,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     def folder_files(self) -> tuple[ModelFile, ...]:
         """The files of a model that is a folder, each with its name in it."""
         return self.of_type(FILE_TYPE)
+
+    @property
+    def folder_key(self) -> str:
+        """What models of the same folder share, 64 hex digits; empty for other models."""
+        return folder_key((file.name, file.digest) for file in self.folder_files)
 
     @property
     def jinja_template(self) -> str:
@@ -178,7 +188,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parent_model(self) -> str:
         """What the weights were taken from: a model's short name, a file name, or empty."""
-        return self.weights.inherited_from if self.weights else ""
+        first = next(iter((*self.of_type(WEIGHTS_TYPE), *self.folder_files)), None)
+        return first.inherited_from if first else ""
 
     @property
     def parameter_size(self) -> str:
@@ -224,6 +235,17 @@ class LentModel(msgspec.Struct, frozen=True, kw_only=True):
     contents: Mapping[str, bytes] = {}  # small blobs that are no files, such as the config
     modified_ns: int = 0  # Unix time in nanoseconds
     owner: str  # for messages: the Python package and how to remove it
+
+
+def folder_key(files: Iterable[tuple[str, str]]) -> str:
+    """Name a folder by what is in it: 64 hex digits; empty where nothing is.
+
+    Args:
+        files: Name and digest of each file, in any order.
+    """
+    lines = sorted(f"{name}\n{digest}\n" for name, digest in files)
+    content = "".join(lines).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest() if content else ""
 
 
 def parameter_size_text(count: int) -> str:

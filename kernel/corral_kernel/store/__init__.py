@@ -7,6 +7,7 @@
     store.resolve(name)                 # the name as existing models spell its parts
     store.copy(source, destination)     store.delete(name)
     store.verify(model)                 # before loading: lent files have the digests they claim
+    store.lay_out(model)                # before loading: a folder's files lie under their names
     store.header(file)                  # GgufHeader of any file of a model (adapters, projectors)
     store.blobs.writer()                # BlobWriter: write(chunk), finish("sha256:…"), abort()
     digest in store.blobs               store.blobs.size(digest)

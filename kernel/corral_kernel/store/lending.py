@@ -13,6 +13,7 @@ from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
 from corral_kernel.store.files import reason_of
+from corral_kernel.store.folders import Folders
 from corral_kernel.store.manifests import StoredManifest, parse_manifest
 from corral_kernel.store.opening import BlobSource
 
@@ -22,9 +23,10 @@ _log = logging.getLogger(__name__)
 class OwnSource(BlobSource):
     """The store's own blobs."""
 
-    def __init__(self, blobs: Blobs, cache: DerivedCache) -> None:
+    def __init__(self, blobs: Blobs, cache: DerivedCache, folders: Folders) -> None:
         self._blobs = blobs
         self._cache = cache
+        self._folders = folders
 
     def read(self, digest: str, limit: int) -> bytes:
         """Read the beginning of a blob."""
@@ -35,6 +37,10 @@ class OwnSource(BlobSource):
         """Where the blob is, or should be."""
         return self._blobs.path(digest)
 
+    def folder(self, key: str) -> Path:
+        """Where the files of a folder are laid out, or would be."""
+        return self._folders.path(key)
+
     def header(self, digest: str) -> GgufHeader:
         """Read the head of a GGUF blob, from the cache if it is there."""
         key = parse_digest(digest).partition(":")[2]
@@ -44,8 +50,10 @@ class OwnSource(BlobSource):
 class LentSource(OwnSource):
     """A lender's files and contents; what it does not have, the store may."""
 
-    def __init__(self, model: LentModel, blobs: Blobs, cache: DerivedCache) -> None:
-        super().__init__(blobs, cache)
+    def __init__(
+        self, model: LentModel, blobs: Blobs, cache: DerivedCache, folders: Folders
+    ) -> None:
+        super().__init__(blobs, cache, folders)
         self.owner = model.owner
         self._files = {parse_digest(digest): path for digest, path in model.blobs.items()}
         self._contents = {parse_digest(digest): data for digest, data in model.contents.items()}
@@ -115,11 +123,16 @@ class Lending:
     """Asks for lent models; leaves out those that are not sound."""
 
     def __init__(
-        self, ask: Callable[[], Sequence[LentModel]], blobs: Blobs, cache: DerivedCache
+        self,
+        ask: Callable[[], Sequence[LentModel]],
+        blobs: Blobs,
+        cache: DerivedCache,
+        folders: Folders,
     ) -> None:
         self._ask = ask
         self._blobs = blobs
         self._cache = cache
+        self._folders = folders
 
     def models(self) -> Iterator[Lent]:
         """Every lent model, in the order of the plugins."""
@@ -131,6 +144,7 @@ class Lending:
                     modified_ns=model.modified_ns,
                     manifest=parse_manifest(model.manifest),
                 )
-                yield Lent(stored, LentSource(model, self._blobs, self._cache))
+                source = LentSource(model, self._blobs, self._cache, self._folders)
+                yield Lent(stored, source)
             except CorralError as error:
                 _log.warning("%s lends %r, left out: %s", model.owner, model.name[:100], error)

@@ -17,11 +17,11 @@ from corral_kernel.errors import (
     InvalidNameError,
     ModelNotFoundError,
 )
-from corral_kernel.models import CONFIG_TYPE, MANIFEST_TYPE, Layer
+from corral_kernel.models import CONFIG_TYPE, FILE_TYPE, MANIFEST_TYPE, Layer, folder_key
 from corral_kernel.names import ModelName, NameParts, parse_digest
 from corral_kernel.store.files import FOLDER_MODE, replace_file, store_errors, sync_folder
 
-_MAX_MANIFEST_BYTES = 4 << 20
+MAX_MANIFEST_BYTES = 4 << 20
 _UNFINISHED_PREFIX = "."
 
 
@@ -40,6 +40,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def size_bytes(self) -> int:
         """Bytes of all layers and the config."""
         return sum(layer.size_bytes for layer in (self.config, *self.layers))
+
+    @property
+    def folder_key(self) -> str:
+        """See `Model.folder_key`."""
+        inside = (layer for layer in self.layers if layer.media_type == FILE_TYPE)
+        return folder_key((layer.name, layer.digest) for layer in inside)
 
 
 class StoredManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +97,7 @@ def encode_manifest(config: Layer, layers: Iterable[Layer]) -> bytes:
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "config": _entry(config),
-        "layers": [_entry(layer) for layer in layers],
+        "layers": [_entry(layer) for layer in layers] or None,
     }
     return msgspec.json.encode(document) + b"\n"
 
@@ -145,12 +151,12 @@ class Manifests:
             try:
                 with self.path(name).open("rb") as stream:
                     modified_ns = os.fstat(stream.fileno()).st_mtime_ns
-                    raw = stream.read(_MAX_MANIFEST_BYTES + 1)
+                    raw = stream.read(MAX_MANIFEST_BYTES + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise ModelNotFoundError(name.short) from None
-        if len(raw) > _MAX_MANIFEST_BYTES:
+        if len(raw) > MAX_MANIFEST_BYTES:
             raise InvalidModelError(
-                f"the manifest of {name.short} is over {_MAX_MANIFEST_BYTES} bytes"
+                f"the manifest of {name.short} is over {MAX_MANIFEST_BYTES} bytes"
             )
         manifest = parse_manifest(raw)
         return StoredManifest(name=name, raw=raw, modified_ns=modified_ns, manifest=manifest)

@@ -1,16 +1,22 @@
 """From a manifest and its blobs to a `Model`."""
 
-from collections.abc import Callable
+import os
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from corral_kernel.errors import InvalidModelError, ModelNotFoundError
+from corral_kernel.errors import InvalidModelError, InvalidRequestError, ModelNotFoundError
+from corral_kernel.foldernames import check_folder_names
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.models import (
     ADAPTER_TYPE,
     DRAFT_TYPE,
+    FILE_TYPE,
+    HEAD_BYTES,
+    LEGACY_MAGICS,
     LICENSE_TYPE,
     MESSAGES_TYPE,
     PARAMETERS_TYPE,
@@ -23,15 +29,17 @@ from corral_kernel.models import (
     Model,
     ModelConfig,
     ModelFile,
+    folder_key,
 )
 from corral_kernel.names import ModelName
+from corral_kernel.store.documents import FolderTexts, read_texts
 from corral_kernel.store.files import reason_of
 from corral_kernel.store.manifests import StoredManifest
 
 # All texts of one model together: template, system, licences, parameters, messages, config.
 _MAX_TEXT_BYTES = 16 << 20
 _T = TypeVar("_T")
-_FILE_TYPES = frozenset({WEIGHTS_TYPE, DRAFT_TYPE, ADAPTER_TYPE, PROJECTOR_TYPE})
+_FILE_TYPES = frozenset({WEIGHTS_TYPE, DRAFT_TYPE, ADAPTER_TYPE, PROJECTOR_TYPE, FILE_TYPE})
 
 _config_decoder = msgspec.json.Decoder(ModelConfig)
 _parameters_decoder = msgspec.json.Decoder(dict[str, Any] | None)
@@ -53,6 +61,10 @@ class BlobSource:
 
     def path(self, digest: str) -> Path:
         """Where the file of a blob is, or should be."""
+        raise NotImplementedError
+
+    def folder(self, key: str) -> Path:
+        """Where the files of a folder are laid out, or would be; see `Model.folder_key`."""
         raise NotImplementedError
 
     def header(self, digest: str) -> GgufHeader:
@@ -77,17 +89,16 @@ def open_model(stored: StoredManifest, source: BlobSource) -> Model:
     """
     manifest = stored.manifest
     files = tuple(_file(layer, source) for layer in manifest.layers if _is_file(layer))
-    header, problem = _weights_header(files, source)
+    sizes = {file.digest: _size(file.path) for file in files}
     return Model(
         name=stored.name,
         digest=stored.digest,
         size_bytes=manifest.size_bytes,
         modified_ns=stored.modified_ns,
         files=files,
-        missing=tuple(file.digest for file in files if not file.path.is_file()),
-        gguf=header,
-        problem=problem,
+        missing=tuple(file.digest for file in files if sizes[file.digest] is None),
         owner=source.owner,
+        **{**_folder(files, source, sizes), **_weights(files, source)},
         **_Texts(stored.name, source).gather(manifest.config, manifest.layers),
     )
 
@@ -107,18 +118,82 @@ def _file(layer: Layer, source: BlobSource) -> ModelFile:
     )
 
 
-def _weights_header(
-    files: tuple[ModelFile, ...], source: BlobSource
-) -> tuple[GgufHeader | None, str]:
+def _size(path: Path) -> int | None:
+    """Bytes of a regular file; `None` if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _weights(files: tuple[ModelFile, ...], source: BlobSource) -> dict[str, Any]:
+    """What a file of weights says, as fields of a `Model`; none without such a file."""
     weights = next((file for file in files if file.media_type == WEIGHTS_TYPE), None)
     if weights is None:
-        return None, ""
+        return {}
+    head = b""
     try:
-        return source.header(weights.digest), ""
+        head = read_head(weights.path)
+        header = None if head.startswith(LEGACY_MAGICS) else source.header(weights.digest)
     except InvalidModelError as error:
-        return None, str(error)
+        return {"head": head, "problem": str(error)}
     except OSError as error:
-        return None, f"open {weights.path}: {reason_of(error)}"
+        return {"problem": f"open {weights.path}: {reason_of(error)}"}
+    return {"head": head, "gguf": header}
+
+
+def read_head(path: Path) -> bytes:
+    """Read the first bytes of a file, which tell its format.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    # Not blocking: a named pipe in a model's place would never open.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, HEAD_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _folder(
+    files: tuple[ModelFile, ...], source: BlobSource, sizes: dict[str, int | None]
+) -> dict[str, Any]:
+    """What a folder's small files say, as fields of a `Model`; none if it is no folder."""
+    inside = [file for file in files if file.media_type == FILE_TYPE]
+    if not inside:
+        return {}
+    texts = FolderTexts(problem=_fault_of_files(inside, sizes))
+    if not texts.problem:
+        try:
+            texts = read_texts(inside, source.read)
+        except OSError as error:
+            texts = FolderTexts(problem=f"reading its files: {reason_of(error)}")
+    return {
+        "documents": texts.documents,
+        "folder_template": texts.template,
+        "folder": source.folder(folder_key((file.name, file.digest) for file in inside)),
+        "problem": texts.problem,
+    }
+
+
+def _fault_of_files(inside: Sequence[ModelFile], sizes: dict[str, int | None]) -> str:
+    """Say what keeps files from being laid out as a folder; empty: nothing."""
+    try:
+        check_folder_names([file.name for file in inside])
+    except InvalidRequestError as error:
+        return f"the manifest is damaged: {error}"
+    for file in inside:
+        size_bytes = sizes[file.digest]
+        if size_bytes is None:
+            return f"{file.name} is missing: {file.path} is not there; create the model again"
+        if size_bytes != file.size_bytes:
+            return (
+                f"{file.name} is damaged: {file.path} has {size_bytes} bytes, not "
+                f"{file.size_bytes}; create the model again"
+            )
+    return ""
 
 
 class _Texts:

@@ -10,7 +10,7 @@ from corral_kernel.errors import CorralError, InvalidDigestError
 from corral_kernel.names import parse_digest
 from corral_kernel.store.blobs import Blobs, used_at
 from corral_kernel.store.files import sweep_unfinished
-from corral_kernel.store.manifests import Manifests
+from corral_kernel.store.manifests import Manifest, Manifests
 
 _GRACE_S = 3600.0
 _LEGACY_NAME = re.compile(r"sha256:[0-9a-fA-F]{64}")
@@ -39,6 +39,17 @@ def needed_digests(manifests: Manifests) -> frozenset[str] | None:
         except CorralError:
             return None
     return frozenset(needed)
+
+
+def needed_folders(manifests: Manifests, lent: Iterable[Manifest]) -> frozenset[str] | None:
+    """Give the keys of all folders of models; `None` if a manifest cannot be read."""
+    keys = {manifest.folder_key for manifest in lent}
+    for name in manifests.names():
+        try:
+            keys.add(manifests.read(name).manifest.folder_key)
+        except CorralError:
+            return None
+    return frozenset(keys)
 
 
 def prune(blobs: Blobs, manifests: Manifests) -> list[str]:

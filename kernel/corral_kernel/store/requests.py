@@ -6,8 +6,16 @@ from typing import Any
 import msgspec
 
 from corral_kernel.errors import InvalidDigestError, InvalidRequestError, UnsupportedError
+from corral_kernel.foldernames import check_folder_names, is_encoder, is_generator
 from corral_kernel.models import ModelConfig
 from corral_kernel.names import ModelName, split_marker
+from corral_kernel.remotes import (
+    API_KEY,
+    check_target,
+    is_reference,
+    parse_remote,
+    split_source,
+)
 
 _GGUF_SUFFIX = ".gguf"
 _SAFETENSORS_SUFFIX = ".safetensors"
@@ -26,12 +34,12 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, Any] = {}  # go over those of the base, key by key
     messages: Sequence[Mapping[str, Any]] = ()
     requires: str = ""
+    remote_host: str = ""  # the server that has `base`, which no model here is then
     info: Mapping[str, Any] = {}  # facts for the config, in place of what the weights say
     # What later releases do; asked for, each is refused by name.
     draft_files: Mapping[str, str] = {}
     renderer: str = ""
     parser: str = ""
-    remote_host: str = ""
     quantize: str = ""
     draft_quantize: str = ""
 
@@ -66,7 +74,10 @@ def check_request(request: CreateRequest) -> ModelName:
     name = ModelName.parse(request.model.strip())
     if not request.base and request.files is None:
         raise InvalidRequestError("neither 'from' or 'files' was specified")
+    _check_remote(request)
     _refuse_later_work(request)
+    if not request.base and request.files and source_kind(request.files) == "folder":
+        check_folder_names(request.files)
     return name
 
 
@@ -80,13 +91,54 @@ def _refuse_later_work(request: CreateRequest) -> None:
         "quantize": (request.quantize, "quantizing while creating is"),
         "renderer": (request.renderer, "choosing a built-in renderer (RENDERER) is"),
         "parser": (request.parser, "choosing a built-in parser (PARSER) is"),
-        "remote_host": (request.remote_host, "models on another host are"),
     }
     for field, (given, what) in refused.items():
         if given:
             raise UnsupportedError(
                 f"{what} not supported by this release: leave {field!r} out of the request"
             )
+
+
+def _check_remote(request: CreateRequest) -> None:
+    stub = request.remote_host or split_source(request.base) is not None
+    if stub and request.draft_files:
+        raise InvalidRequestError("DRAFT cannot be used with remote models")
+    if request.remote_host and not request.base:
+        raise InvalidRequestError("'remote_host' is without 'from', the name of the model there")
+    key = request.parameters.get(API_KEY)
+    if key is not None and not is_reference(key):
+        raise InvalidRequestError(
+            f"parameter {API_KEY!r} is to say where the key is, env:NAME or file:PATH, "
+            "and not to be the key itself"
+        )
+
+
+def parse_stub(request: CreateRequest) -> tuple[str, str] | None:
+    """Read the base URL of the server that has the model, and its name there.
+
+    Returns:
+        Both; None: the model is to be made of what is here.
+
+    Raises:
+        InvalidRequestError: If one of them is none.
+    """
+    if request.remote_host:
+        return parse_remote(request.remote_host), check_target(request.base.strip())
+    if found := split_source(request.base):
+        return parse_remote(found[0]), check_target(found[1])
+    return None
+
+
+def check_stub(request: CreateRequest, config: ModelConfig) -> None:
+    """Refuse what no model on another server can have.
+
+    Raises:
+        UnsupportedError: If it is asked for.
+    """
+    if config.remote_host and request.adapters:
+        raise UnsupportedError(
+            "an adapter cannot be added to a model on another server: leave 'adapters' out"
+        )
 
 
 def parse_base(text: str) -> ModelName:
@@ -142,9 +194,16 @@ def _whole_number(key: str, value: Any) -> int:
 
 
 def source_kind(files: Mapping[str, str]) -> str | None:
-    """Tell by file names what a model is to be made of: `gguf`, `safetensors`, or `None`."""
+    """Tell by file names what a model is to be made of.
+
+    Returns:
+        `folder`, `gguf`, `safetensors`, or `None`.
+    """
+    if is_generator(files):
+        return "folder"
     folded = [name.lower() for name in files]
-    for suffix in (_GGUF_SUFFIX, _SAFETENSORS_SUFFIX):
-        if any(name.endswith(suffix) for name in folded):
-            return suffix.removeprefix(".")
-    return None
+    if any(name.endswith(_GGUF_SUFFIX) for name in folded):
+        return "gguf"
+    if is_encoder(files):
+        return "folder"
+    return "safetensors" if any(name.endswith(_SAFETENSORS_SUFFIX) for name in folded) else None

@@ -14,16 +14,20 @@ from corral_kernel.errors import (
     ReadOnlyModelError,
     StoreError,
 )
+from corral_kernel.folderlocks import FolderHold
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.models import LentModel, Model, ModelFile
-from corral_kernel.names import ModelName, NameParts
+from corral_kernel.names import ModelName
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
 from corral_kernel.store.files import reason_of, store_errors
+from corral_kernel.store.folders import Folders
 from corral_kernel.store.lending import Lending, LentSource, OwnSource
-from corral_kernel.store.manifests import Manifests, StoredManifest, parse_manifest
+from corral_kernel.store.manifests import Manifest, Manifests, StoredManifest, parse_manifest
+from corral_kernel.store.opened import OpenedModels
 from corral_kernel.store.opening import BlobSource, open_model
 from corral_kernel.store.prune import (
+    needed_folders,
     prune,
     remove_unneeded,
     rename_legacy_blobs,
@@ -31,7 +35,6 @@ from corral_kernel.store.prune import (
 )
 
 _log = logging.getLogger(__name__)
-_MAX_OPENED = 1024
 
 
 def lend_nothing() -> Sequence[LentModel]:
@@ -62,11 +65,13 @@ class Store:
         self.prunes = prune
         self._manifests = Manifests(root / "manifests")
         self._cache = DerivedCache(cache_dir)
-        self._own = OwnSource(self.blobs, self._cache)
-        self._lending = Lending(lent, self.blobs, self._cache)
+        # Beside the blobs, where hard links to them are possible, if that can be written to.
+        self._folders = Folders(root / "folders", cache_dir / "folders")
+        self._own = OwnSource(self.blobs, self._cache, self._folders)
+        self._lending = Lending(lent, self.blobs, self._cache, self._folders)
         self._lock = threading.RLock()  # around each change of manifests, and of what may go
         self._pinned: Counter[str] = Counter()  # digests that running work is about to need
-        self._opened: dict[NameParts, Model] = {}
+        self._opened = OpenedModels()
 
     def start_up(self) -> None:
         """Clean up after crashes and old releases. Call once, before the first request.
@@ -81,6 +86,7 @@ class Store:
             sweep_writers(self.blobs, self._manifests)
             if self.prunes and (removed := prune(self.blobs, self._manifests)):
                 _log.info("deleted %d unused files from %s", len(removed), self.blobs.folder)
+            self._folders.sweep(self._needed_folders)
             self._cache.sweep()
 
     # --- reading -------------------------------------------------------------------------------
@@ -113,6 +119,10 @@ class Store:
             if found.parts == name.parts or (not exact and found.same_as(name)):
                 return lent.stored, lent.source
         raise ModelNotFoundError(name.short)
+
+    def manifest_path(self, name: ModelName) -> Path:
+        """Where the manifest of a model of the store's own lies, or would lie."""
+        return self._manifests.path(name)
 
     def open(self, name: ModelName, *, exact: bool = False) -> Model:
         """Give all that is known of a model without loading it.
@@ -170,16 +180,22 @@ class Store:
                 except OSError as error:
                     raise StoreError(f"open {file.path}: {reason_of(error)}") from error
 
+    def lay_out(self, model: Model) -> FolderHold:
+        """Lay the files of a model that is a folder out in `model.folder`, before it is loaded.
+
+        Returns:
+            What keeps the folder there. A worker that loads the model holds it by itself.
+
+        Raises:
+            InvalidModelError: If a file is damaged.
+            StoreError: If a file is missing, or the folder cannot be made.
+        """
+        return self._folders.lay_out(model)
+
     def _open(self, stored: StoredManifest, source: BlobSource) -> Model:
-        known = self._opened.get(stored.name.parts)
-        if known is None or not _is_current(known, stored, source):
-            known = open_model(stored, source)
-        with self._lock:
-            self._opened.pop(stored.name.parts, None)
-            self._opened[stored.name.parts] = known  # the last of them is the latest used
-            if len(self._opened) > _MAX_OPENED:
-                del self._opened[next(iter(self._opened))]
-        return known
+        model = self._opened.find(stored, source) or open_model(stored, source)
+        self._opened.put(model)
+        return model
 
     # --- changing ------------------------------------------------------------------------------
 
@@ -210,15 +226,18 @@ class Store:
         """
         with self._lock:
             target = name.spelled_like(self._manifests.names())
+            before: Manifest | None = None
             try:
-                digests = self._manifests.read(target).manifest.digests
+                before = self._manifests.read(target).manifest
             except InvalidModelError:
-                digests = frozenset()  # nobody knows what it needs: the next clean-up will
+                pass  # nobody knows what it needs: the next clean-up will
             except ModelNotFoundError:
                 raise self._cannot_delete(name) from None
             self._manifests.remove(target)
-            self._opened.pop(target.parts, None)
-            self._remove_unneeded(digests)
+            self._opened.drop(target.parts)
+            if before is not None:
+                self._remove_folder(before)
+                self._remove_unneeded(before.digests)
 
     def publish(self, name: ModelName, raw: bytes) -> ModelName:
         """Put a manifest in its place; from then on the model exists.
@@ -239,12 +258,14 @@ class Store:
         needed = parse_manifest(raw).digests
         with self._lock:
             target = self.resolve(name)
-            before: frozenset[str] = frozenset()
+            before: Manifest | None = None
             with contextlib.suppress(CorralError):
-                before = self._manifests.read(target).manifest.digests
+                before = self._manifests.read(target).manifest
             self._manifests.write(target, raw)
-            if self.prunes:
-                self._remove_unneeded(before - needed)
+            if before is not None:
+                self._remove_folder(before)
+            if before is not None and self.prunes:
+                self._remove_unneeded(before.digests - needed)
         return target
 
     def adopt(self, stored: StoredManifest, source: BlobSource) -> list[str]:
@@ -293,6 +314,21 @@ class Store:
         for digest in remove_unneeded(digests, self.blobs, self._manifests, self._pinned):
             self._cache.forget(digest.partition(":")[2])
 
+    def _remove_folder(self, manifest: Manifest) -> None:
+        """Remove the folder that was laid out for a model that is gone, when nobody runs it."""
+        if key := manifest.folder_key:
+            self._folders.remove_when_unused(key, lambda: self._is_unneeded(key))
+
+    def _is_unneeded(self, key: str) -> bool:
+        with self._lock:
+            needed = self._needed_folders()
+        return needed is not None and key not in needed
+
+    def _needed_folders(self) -> frozenset[str] | None:
+        """Every key of a folder that some model needs; `None` if nobody can tell."""
+        lent = (model.stored.manifest for model in self._lending.models())
+        return needed_folders(self._manifests, lent)
+
     def _cannot_delete(self, name: ModelName) -> CorralError:
         for lent in self._lending.models():
             if lent.stored.name.same_as(name):
@@ -301,24 +337,3 @@ class Store:
                     "and cannot be deleted here"
                 )
         return ModelNotFoundError(name.short)
-
-
-def _is_current(model: Model, stored: StoredManifest, source: BlobSource) -> bool:
-    return (
-        not model.problem
-        and not model.missing
-        and model.owner == source.owner
-        and model.modified_ns == stored.modified_ns
-        and model.digest == stored.digest
-        and all(_is_same(file, model, source) for file in model.files)
-    )
-
-
-def _is_same(file: ModelFile, model: Model, source: BlobSource) -> bool:
-    if file.path != source.path(file.digest):
-        return False
-    try:
-        size_bytes = file.path.stat().st_size
-    except OSError:
-        return False
-    return model.gguf is None or file is not model.weights or size_bytes == model.gguf.size_bytes

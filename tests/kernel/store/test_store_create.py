@@ -252,7 +252,6 @@ LATER_WORK = {
     "draft_files": {"draft_files": {"d.gguf": NOWHERE}},
     "renderer": {"renderer": "qwen3-coder"},
     "parser": {"parser": "harmony"},
-    "remote_host": {"remote_host": "ollama.com"},
     "quantize": {"quantize": "q4_K_M"},
 }
 
@@ -313,12 +312,12 @@ def test_a_missing_blob_is_named_by_its_path(store: Store, create: Any) -> None:
         create("m", files={"m.gguf": "sha256:1234"})
 
 
-def test_a_base_that_is_not_here_would_have_to_be_pulled(create: Any) -> None:
+def test_a_base_that_is_not_here_would_have_to_be_pulled_first(create: Any) -> None:
     with pytest.raises(ManifestNotFoundError) as caught:
         create("m", base="nothing")
     assert str(caught.value) == (
-        "there is no model nothing:latest here, and this release cannot pull one: "
-        "name a model that is listed, or a GGUF file"
+        "there is no model nothing:latest here: "
+        "pull it first, or name a model that is listed, or a GGUF file"
     )
 
 
