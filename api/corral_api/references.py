@@ -13,21 +13,21 @@ DETAILS_UNAVAILABLE = "ollama cloud is disabled: remote model details are unavai
 async def find_model(
     corral: Corral, sent: str, route: Route, *, remote: str = REMOTE_UNAVAILABLE
 ) -> Model:
-    """Find the local model that a request means.
+    """Find the model that a request means: one here, or one that a backend asks another server for.
 
     Args:
         corral: Where to look.
         sent: The name as it was sent.
         route: Tells what is said if there is none.
-        remote: What is said of a model on another host.
+        remote: What is said of a model on another server that nothing here asks.
 
     Raises:
-        RefusalError: If no model is named, or one on another host.
+        RefusalError: If no model is named, or one that is out of reach.
         InvalidNameError: If it is no name.
         ModelNotFoundError: If there is no such model.
     """
     model = await corral.find(local_name(sent, route, remote=remote))
-    if model.is_remote:
+    if not corral.reaches(model):
         raise RefusalError(403, remote)
     return model
 

@@ -48,6 +48,7 @@ class Load(Frame, frozen=True, kw_only=True, tag="load"):
         files: The model's files.
         slots: Jobs at once.
         step_timeout_s: While anything is open the worker owes a frame this often.
+        remotes: Hosts that models may run on.
     """
 
     api_version: int
@@ -57,6 +58,7 @@ class Load(Frame, frozen=True, kw_only=True, tag="load"):
     files: tuple[FileRef, ...]
     slots: int
     step_timeout_s: float = 60.0
+    remotes: tuple[str, ...] = ()
 
 
 class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,12 +66,14 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Args:
         text: A prompt to take verbatim; None: render `messages`.
-        renderer: Name of the chat format's renderer.
+        renderer: Name of the chat format's renderer; an engine that takes chats needs none.
         template: Its template.
         messages: The conversation.
         context_ids: Token ids whose text goes before the prompt.
         drop_messages: Leave out the oldest messages that are not the system's until it fits.
         cut_middle: Then cut token ids from the middle.
+        think: Whether to think, or how much, for templates that ask; None: not said.
+        suffix: What is to follow the answer, for templates that ask.
     """
 
     text: str | None = None
@@ -79,6 +83,22 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     context_ids: tuple[int, ...] = ()
     drop_messages: bool = False
     cut_middle: bool = False
+    think: bool | str | None = None
+    suffix: str = ""
+
+
+class Score(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Have a completion measured: greedily chosen or along a text, and answered by `Scores`.
+
+    Args:
+        follow: Token ids to feed in place of those that the model would choose; none: its own.
+        rows: Distributions to compare its rows with, as `tasks.distributions` packs them.
+        keep_rows: Report its distributions.
+    """
+
+    follow: tuple[int, ...] = ()
+    rows: bytes = b""
+    keep_rows: bool = False
 
 
 class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
@@ -99,6 +119,9 @@ class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
         want_ids: Report all token ids at the end.
         cache_scope: Prefixes are shared only within it.
         now: Seconds since 1970, for templates.
+        target: Which of the models that a `TextEngine` reaches; empty: its only one.
+        sampling: Options of sampling for a `TextEngine`, by name.
+        score: Measure it; for a `TokenEngine` alone.
     """
 
     job_id: int
@@ -115,6 +138,9 @@ class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
     want_ids: bool = False
     cache_scope: str = ""
     now: float = 0.0
+    target: str = ""
+    sampling: dict[str, Any] = {}
+    score: Score | None = None
 
 
 class Encode(Frame, frozen=True, kw_only=True, tag="encode"):
@@ -126,6 +152,7 @@ class Encode(Frame, frozen=True, kw_only=True, tag="encode"):
         truncate: Cut what is too long; False: fail.
         normalize: Scale to length 1.
         dimensions: Keep the first few of each vector (before normalising); 0: all.
+        target: As in `Generate`.
     """
 
     job_id: int
@@ -133,6 +160,7 @@ class Encode(Frame, frozen=True, kw_only=True, tag="encode"):
     truncate: bool = True
     normalize: bool = True
     dimensions: int = 0
+    target: str = ""
 
 
 class Cancel(Frame, frozen=True, kw_only=True, tag="cancel"):
@@ -203,7 +231,7 @@ class Accepted(Event, frozen=True, kw_only=True, tag="accepted"):
     """A job was rendered and tokenized, and waits for room or runs.
 
     Args:
-        prompt_tokens: After truncation.
+        prompt_tokens: After truncation; 0: a `TextEngine` counts them itself.
         dropped_messages: Left out to make it fit.
         dropped_tokens: Cut from the middle.
         warnings: For people.
@@ -223,6 +251,30 @@ class Text(Event, frozen=True, kw_only=True, tag="text"):
     content: str = ""
     thinking: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Scores(Event, frozen=True, kw_only=True, tag="scores"):
+    """What was measured of a completion with a `Score`; comes before its `Done`.
+
+    Args:
+        token_ids: That were fed, or would have been next: one that ends the answer is the last.
+        best_ids: The likeliest token in the place of each.
+        pieces: The bytes of each of `token_ids`, of control tokens too.
+        text: Of the answer.
+        offsets: Bytes of that text there are after each token.
+        vocabulary: A digest of all pieces by id.
+        rows: Distributions, one for each token, if they are kept.
+        divergences: Of this model's rows from those that were given, in nats.
+    """
+
+    token_ids: tuple[int, ...]
+    best_ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    text: str
+    offsets: tuple[int, ...]
+    vocabulary: bytes
+    rows: bytes = b""
+    divergences: tuple[float, ...] = ()
 
 
 class Vectors(Event, frozen=True, kw_only=True, tag="vectors"):
@@ -266,7 +318,7 @@ class Failed(Event, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-JobEvent = Accepted | Text | Vectors | Done | Failed
+JobEvent = Accepted | Text | Scores | Vectors | Done | Failed
 
 
 class Step(Frame, frozen=True, kw_only=True, tag="step"):

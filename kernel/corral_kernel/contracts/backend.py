@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -96,6 +96,15 @@ class Claim(Struct, frozen=True, kw_only=True):
         slots: Requests that one worker can run at once; 0: as many as the scheduler likes.
         environment: Variables that the worker sets before it imports the backend.
         share_key: Models with equal keys are served by one worker. Empty: the weights' digest.
+        takes: What its engine is given: `tokens`, or as `TextEngine.takes` says. An engine that
+            takes chats and needs no memory counts as no loaded model: all it has is a connection.
+        sampling: Flat options of sampling that a `TextEngine` obeys; a request for others is
+            refused before anything is loaded. None: the engine tells.
+        formats: Kinds of `format` that it enforces: `json`, `schema`, or the `type` that such an
+            object names. None: the engine tells.
+        ignored: Load options that change nothing for this model, and what to tell who sets them,
+            as in `EngineInfo.warnings`. They stay at their defaults, so that they reload nothing.
+        private: What it tells its own `corral_load`; shown to nobody.
     """
 
     backend: str
@@ -107,6 +116,11 @@ class Claim(Struct, frozen=True, kw_only=True):
     slots: int = 0
     environment: dict[str, str] = {}
     share_key: str = ""
+    takes: Literal["tokens", "chat", "text"] = "tokens"
+    sampling: tuple[str, ...] | None = None
+    formats: tuple[str, ...] | None = None
+    ignored: dict[str, str] = {}
+    private: dict[str, str] = {}
 
 
 class LoadRequest(Struct, frozen=True, kw_only=True):
@@ -120,6 +134,7 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
         report: Tell that loading goes on: a share in [0, 1]. To be called in the thread of
             `corral_load`, at least once in each load timeout. False means to stop and raise; a
             server that gives a load up may also just end the process.
+        remotes: Hosts that models may run on, for `corral_kernel.remotes.RemotePolicy`.
     """
 
     claim: Claim
@@ -127,6 +142,7 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     files: tuple[FileRef, ...]
     slots: int
     report: Callable[[float], bool]
+    remotes: tuple[str, ...] = ()
 
     def folder(self) -> Path:
         """The folder in which the model's `file` files lie under their names.
@@ -160,7 +176,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
         context_tokens: Positions that one job may occupy.
         slots: Jobs at once.
         batch_tokens: Tokens that one step or one encoder batch takes at most.
-        memory_bytes: Host and device, as the library reports it; 0: unknown.
+        memory_bytes: Host and device, as the library reports it, or as measured; 0: unknown.
         vram_bytes: The device's share of it.
         truncates_to: For an encoder: the longest input in tokens, all special ones counted.
         details: For people: library version, devices, thread counts.

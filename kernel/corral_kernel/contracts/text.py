@@ -95,14 +95,16 @@ class TextVectors:
 class TextEngine(Engine):
     """A request in, pieces of text out: another server, a vendor's pipeline.
 
-    Its methods are called on the worker's engine thread, in one asyncio event loop; any number of
-    requests run at once, up to `info.slots`. What one raises fails its own request: a
-    `CorralError` keeps its code.
+    Its methods are called on the worker's engine thread, in one asyncio event loop, which begins to
+    run after `corral_load` returned; any number of requests run at once, up to `info.slots`. What
+    one raises fails its own request: a `CorralError` keeps its code. A method that blocks keeps all
+    others from running; blocked for the step timeout, the worker is taken for hung and ended.
 
     Attributes:
-        takes: `chat`: conversations as they are. `text`: the worker renders them first.
-        sampling: Names of the options of sampling that it obeys.
-        formats: Kinds of `format` that it enforces, such as `json`.
+        takes: `chat`: conversations as they are. `text`: the worker renders them first. As its
+            claim says.
+        sampling: Names of the options of sampling that it obeys, `Claim.sampling` at most.
+        formats: Kinds of `format` that it enforces, `Claim.formats` at most.
     """
 
     takes: Literal["chat", "text"] = "chat"
@@ -110,7 +112,12 @@ class TextEngine(Engine):
     formats: frozenset[str] = frozenset()
 
     def generate(self, request: TextRequest) -> AsyncIterator[Piece | Ending]:
-        """Answer: pieces, then one `Ending`. To close the iterator cancels the request."""
+        """Answer: pieces, then one `Ending`; an answer that breaks off raises.
+
+        The iterator is asked for the next piece when the last is on its way to a client that reads
+        it. It is cancelled where it waits and closed as soon as nobody wants the answer any more,
+        or a stop string came: to be closed cancels the request.
+        """
         raise NotImplementedError
 
     async def embed(

@@ -35,6 +35,7 @@ class Instance:
 
     Attributes:
         want: What it was loaded for.
+        models: What it is used for, by name: of a light one all that came so far.
         slots: Leases at once.
         leases: Given out now.
         owed: Requests that waited when it became ready: it is no victim before they are served.
@@ -47,6 +48,7 @@ class Instance:
 
     def __init__(self, want: Want, slots: int, keep_alive_ns: int) -> None:
         self.want = want
+        self.models = {want.name: want.model}
         self.slots = slots
         self.keep_alive_ns = keep_alive_ns
         self.state = State.STARTING

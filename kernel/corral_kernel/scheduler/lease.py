@@ -12,7 +12,7 @@ from corral_kernel.supervisor import JobStream
 
 
 class Lease:
-    """One slot of a loaded model. Ends by itself with the job that was submitted on it.
+    """One slot of a loaded model. Ends by itself with the last job that was submitted on it.
 
     Args:
         instance: Whose slot it is.
@@ -36,8 +36,18 @@ class Lease:
         assert self._instance.info is not None, "a lease is on a loaded model"
         return self._instance.info
 
-    def submit(self, job: Generate | Encode) -> JobStream:
-        """Run the one job of this lease.
+    @property
+    def pid(self) -> int:
+        """Of the process that has the model."""
+        assert self._instance.worker is not None, "a lease is on a loaded model"
+        return self._instance.worker.pid
+
+    def submit(self, job: Generate | Encode, *, last: bool = True) -> JobStream:
+        """Run a job; one at a time.
+
+        Args:
+            job: To run.
+            last: The lease ends with it; else it is for the caller to release.
 
         Raises:
             InvalidRequestError: If the job holds what no message can; the lease is over then.
@@ -48,7 +58,8 @@ class Lease:
         except BaseException:
             self.release()
             raise
-        stream.on_end(self.release)
+        if last:
+            stream.on_end(self.release)
         return stream
 
     def release(self) -> None:

@@ -7,6 +7,9 @@ from corral_kernel.scheduler.want import Want
 
 NS = 1_000_000_000
 AUTOMATIC_SLOTS = 4
+LIGHT_SLOTS = 256
+MOST_LIGHT = 16
+"""Workers at once that hold nothing but connections, and requests at once of each."""
 SLOTS_SHARE = 0.25
 """Contexts of automatic slots may take this share of the memory budget together."""
 
@@ -28,7 +31,12 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 def slots_for(want: Want, budget_bytes: int) -> int:
-    """Requests at once: as asked for, else up to four by memory; never over the engine's."""
+    """Requests at once: as asked for, else up to four by memory; never over the engine's.
+
+    What is asked for is for models that lie in memory here.
+    """
+    if want.is_light:
+        return want.claim.slots or LIGHT_SLOTS
     slots = want.slots
     if slots is None:
         context_bytes = max(1, want.memory_bytes(1) - want.memory_bytes(0))

@@ -25,7 +25,7 @@ from corral_kernel.errors import (
 from corral_kernel.scheduler.deaths import Deaths
 from corral_kernel.scheduler.instance import Instance, State, idle_time
 from corral_kernel.scheduler.lease import Lease, Waiter
-from corral_kernel.scheduler.limits import NS, Limits, slots_for, too_large
+from corral_kernel.scheduler.limits import MOST_LIGHT, NS, Limits, slots_for, too_large
 from corral_kernel.scheduler.memory import default_budget_bytes
 from corral_kernel.scheduler.spare import SpareWorker
 from corral_kernel.scheduler.waiting import anybody_for, queue_length
@@ -127,13 +127,14 @@ class Scheduler:
         """Do all that can be done now. Never awaits."""
         wanted: set[Instance] = set()  # an earlier request waits for a slot of it: no victim
         blocked: set[Instance] = set()  # an earlier request waits for its end: no new leases
-        room: dict[str, int] = {}  # key to bytes: an earlier request waits for this much memory
+        # Key to bytes: an earlier request waits for this much memory. Light ones apart.
+        rooms: dict[bool, dict[str, int]] = {False: {}, True: {}}
         for waiter in list(self._waiting):
             instance = self._instances.get(waiter.want.key)
             if waiter.lease.done():
                 self._waiting.remove(waiter)
             elif instance is None:
-                self._load(waiter, wanted, blocked, room)
+                self._load(waiter, wanted, blocked, rooms[waiter.want.is_light])
             elif not instance.usable:
                 if self._loads_for_nobody(instance):
                     self._drain(instance)
@@ -156,6 +157,8 @@ class Scheduler:
             instance.keep_alive_ns = idle_time(waiter.keep_alive_ns)
             instance.touch()
         instance.used_at = time.monotonic()
+        if instance.want.is_light:
+            instance.models[waiter.want.name] = waiter.want.model
         waiter.lease.set_result(Lease(instance, self._give_back, waiter.warnings))
 
     def _blame(self, waiter: Waiter, loaded: Instance) -> None:
@@ -185,12 +188,12 @@ class Scheduler:
             return
         if want.key in room:
             return  # an earlier request sees to it
-        present = list(self._instances.values())
-        if self._fits(present, need, room):
+        present = [i for i in self._instances.values() if i.want.is_light == want.is_light]
+        if self._fits(present, need, room, light=want.is_light):
             self._begin(waiter, slots)
             return
         staying = [i for i in present if i.state is not State.DRAINING]
-        while staying and not self._fits(staying, need, room):
+        while staying and not self._fits(staying, need, room, light=want.is_light):
             victim = self._victim(staying)
             if victim is None or not self._evict(victim, wanted, blocked):
                 break
@@ -218,10 +221,14 @@ class Scheduler:
         """Whether all left who waited for it. It goes on, lest impatient clients never get it."""
         return instance.state is State.STARTING and not anybody_for(instance, self._waiting)
 
-    def _fits(self, present: list[Instance], need_bytes: int, room: dict[str, int]) -> bool:
+    def _fits(
+        self, present: list[Instance], need_bytes: int, room: dict[str, int], *, light: bool
+    ) -> bool:
+        """Whether one more has room beside these, which are all light, or all are not."""
         taken = sum(instance.memory_bytes for instance in present) + sum(room.values())
         count = len(present) + len(room)
-        return count < self._max_loaded and taken + need_bytes <= self._budget
+        most = MOST_LIGHT if light else self._max_loaded
+        return count < most and taken + need_bytes <= self._budget
 
     def _queue_length(self, newest: Waiter) -> int:
         return queue_length(self._waiting, newest, self._instances, self._max_loaded, self._budget)
@@ -306,7 +313,7 @@ class Scheduler:
     async def _make_memory(self, key: str, error: CorralError) -> bool:
         """Out of memory: have all idle models go, so that it can be tried once more."""
         code = getattr(error, "remote_code", error.code)
-        idle = [instance for instance in self._instances.values() if instance.idle]
+        idle = [i for i in self._instances.values() if i.idle and not i.want.is_light]
         if code != OutOfMemoryError.code or key in self._retried_memory or not idle:
             self._retried_memory.discard(key)
             return False

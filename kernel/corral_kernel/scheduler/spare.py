@@ -41,7 +41,7 @@ class SpareWorker:
         if self._starting is not None:
             await asyncio.shield(self._starting)
         worker = self._worker
-        if worker is not None and not worker.lost.done():
+        if worker is not None and not worker.is_over:
             self._worker = None
             self._deaths = 0
             return worker

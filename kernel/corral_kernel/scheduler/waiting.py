@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from corral_kernel.scheduler.instance import Instance, State
 from corral_kernel.scheduler.lease import Waiter
-from corral_kernel.scheduler.limits import slots_for
+from corral_kernel.scheduler.limits import MOST_LIGHT, slots_for
 
 
 def anybody_for(instance: Instance, waiting: Iterable[Waiter]) -> bool:
@@ -33,12 +33,13 @@ def queue_length(
         max_loaded: Models at once.
         budget_bytes: Memory of all models.
     """
-    coming: dict[str, int] = {}
+    kinds: dict[bool, dict[str, int]] = {False: {}, True: {}}  # light ones apart
     length = 0
     for waiter in waiting:
         instance = instances.get(waiter.want.key)
         is_coming = instance is None or instance.state is not State.READY
-        if is_coming and len(coming) < max_loaded:
+        coming = kinds[waiter.want.is_light]
+        if is_coming and len(coming) < (MOST_LIGHT if waiter.want.is_light else max_loaded):
             coming.setdefault(waiter.want.key, slots_for(waiter.want, budget_bytes))
         if is_coming and coming.get(waiter.want.key, 0) > 0:
             coming[waiter.want.key] -= 1

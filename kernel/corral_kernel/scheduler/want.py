@@ -39,6 +39,12 @@ class Want(Struct, frozen=True, kw_only=True):
         """For messages."""
         return self.model.name.short
 
+    @property
+    def is_light(self) -> bool:
+        """Whether nothing of it lies in this machine's memory: it is a connection elsewhere."""
+        memory = self.claim.memory
+        return self.claim.takes == "chat" and not (memory.base_bytes or memory.per_token_bytes)
+
     def memory_bytes(self, slots: int) -> int:
         """What it is estimated to need."""
         return self.claim.memory.total_bytes(int(self.options["num_ctx"]), slots)

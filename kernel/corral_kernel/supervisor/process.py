@@ -52,6 +52,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
         text_deadline_s: Of rendering, tokenizing and compiling one request.
         sampler_timeout_s: Of a request's samplers and constraint in one step; infinite: none.
         limits: Of readers of jobs.
+        remotes: Hosts that models may run on.
     """
 
     only: tuple[str, ...] | None = None
@@ -62,6 +63,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
     text_deadline_s: float = 20.0
     sampler_timeout_s: float = 1.0
     limits: JobLimits = JobLimits()
+    remotes: tuple[str, ...] = ()
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -161,6 +163,16 @@ class WorkerProcess(asyncio.Protocol):
         return self._process.pid
 
     @property
+    def is_over(self) -> bool:
+        """Whether it ended, noticed or not. It is not reaped by this: its id stays its own."""
+        if self.lost.done() or not hasattr(os, "waitid"):
+            return self.lost.done()
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    @property
     def last_words(self) -> str:
         """The last line that it printed."""
         return self._tail.last_line()
@@ -207,7 +219,8 @@ class WorkerProcess(asyncio.Protocol):
         self._watchdog.owe(self._setup.load_timeout_s)
         step_timeout_s = min(self._setup.step_timeout_s, LONGEST_TIMEOUT_S)
         try:
-            self._writer.send(msgspec.structs.replace(load, step_timeout_s=step_timeout_s))
+            ours = {"step_timeout_s": step_timeout_s, "remotes": self._setup.remotes}
+            self._writer.send(msgspec.structs.replace(load, **ours))
             return await self._loaded
         finally:
             self._watchdog.stop()

@@ -70,14 +70,33 @@ class Encoding:
 
         tokens = sum(item.length for item in self._items)
         vectors = np.concatenate(self._rows) if self._rows else np.zeros((0, 0), np.float32)
-        if not np.isfinite(vectors).all():
-            raise EngineError("embedding contains NaN or Inf values")
-        vectors = shaped(vectors, self._spec)
-        data = vectors.astype("<f4").tobytes()
-        return [
-            Vectors(job_id=self.id, count=len(vectors), data=data),
-            Done(job_id=self.id, reason="stop", prompt_tokens=tokens),
-        ]
+        return vector_events(self._spec, vectors, tokens)
+
+
+def vector_events(spec: Encode, vectors: "NDArray[np.float32]", tokens: int) -> list[JobEvent]:
+    """Make the events of a request for vectors: these, shaped as it asks, and the end.
+
+    Args:
+        spec: The request.
+        vectors: `(n, dim)`, one row for each of its texts.
+        tokens: Of all texts.
+
+    Raises:
+        EngineError: If they are of another shape, or one holds NaN or infinity.
+    """
+    import numpy as np
+
+    if vectors.ndim != 2 or len(vectors) != len(spec.texts):  # noqa: PLR2004 - rows and columns
+        shape = "x".join(map(str, vectors.shape))
+        raise EngineError(f"the engine gave {shape} numbers for {len(spec.texts)} texts")
+    if not np.isfinite(vectors).all():
+        raise EngineError("embedding contains NaN or Inf values")
+    vectors = shaped(vectors, spec)
+    data = vectors.astype("<f4").tobytes()
+    return [
+        Vectors(job_id=spec.job_id, count=len(vectors), data=data),
+        Done(job_id=spec.job_id, reason="stop", prompt_tokens=tokens),
+    ]
 
 
 def shaped(vectors: "NDArray[np.float32]", spec: Encode) -> "NDArray[np.float32]":

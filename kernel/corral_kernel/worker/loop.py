@@ -4,7 +4,6 @@ Other threads reach it by `post`. A job is open from the moment its request was 
 `Done` or `Failed` is written: exactly one, whatever happens.
 """
 
-import logging
 import threading
 import time
 from collections import deque
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import Encoder, Engine, Rows, TokenEngine
 from corral_kernel.errors import CancelledJobError, CorralError, EngineError
-from corral_kernel.frames import Failed, JobEvent, Step
+from corral_kernel.frames import JobEvent, Step
 from corral_kernel.worker.ahead import Ahead
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding
+from corral_kernel.worker.failing import failed, failure
 from corral_kernel.worker.guard import Guard
 from corral_kernel.worker.pairing import Pairing, admit_all, no_room
 from corral_kernel.worker.running import Running
@@ -25,8 +25,6 @@ from corral_kernel.worker.running import Running
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-logger = logging.getLogger(__name__)
 
 HEARTBEAT_SHARE = 8
 """A worker with open jobs writes at least this many frames in a step timeout."""
@@ -103,13 +101,7 @@ class Loop:
 
     def blame(self, job_id: int, error: Exception) -> None:
         """End a job by what was raised on its behalf."""
-        if isinstance(error, CorralError):
-            if error.__cause__ is not None:  # of a plugin, whose author wants to know where
-                logger.warning("job %d failed", job_id, exc_info=error)
-            self._fail(job_id, error.code, str(error))
-            return
-        logger.error("job %d failed", job_id, exc_info=error)
-        self._fail(job_id, EngineError.code, f"{type(error).__name__}: {error}")
+        self._close(job_id, failure(job_id, error))
 
     def cancel(self, job_id: int) -> None:
         """End a job because nobody wants it, wherever it is; what still prepares it is ignored."""
@@ -278,7 +270,7 @@ class Loop:
     # ------------------------------------------------------------------------------- the ends
 
     def _fail(self, job_id: int, code: str, message: str) -> None:
-        self._close(job_id, Failed(job_id=job_id, code=code, message=message))
+        self._close(job_id, failed(job_id, code, message))
 
     def _close(self, job_id: int, end: JobEvent) -> None:
         if job_id not in self._open:

@@ -20,6 +20,7 @@ from corral_kernel.plugins import KERNEL, Plugins
 from corral_kernel.sampling import Chooser, HistoryView, build_chain
 from corral_kernel.sampling.chain import companions_of
 from corral_kernel.sampling.failures import constraint_failed
+from corral_kernel.tasks.scoring import Scored
 from corral_kernel.worker.course import Course
 from corral_kernel.worker.prompting import Built, PromptBuilder
 from corral_kernel.worker.running import Running
@@ -80,7 +81,8 @@ class Preparer:
         if plan is None and spec.constraint:
             plan = Plan(steps=(Constrained(kind=spec.constraint, format=spec.format),))
         foreign = any(sampler.name not in self._own for sampler in spec.chain.samplers)
-        return Running(
+        kind = Running if spec.score is None else Scored
+        return kind(
             spec,
             track=track,
             companions=companions,

@@ -14,7 +14,7 @@ from typing import assert_never
 import msgspec
 
 from corral_kernel import API_VERSION, frames
-from corral_kernel.contracts import Encoder, Engine, LoadRequest, TokenEngine
+from corral_kernel.contracts import LoadRequest
 from corral_kernel.errors import (
     CorralError,
     LoadError,
@@ -24,11 +24,10 @@ from corral_kernel.errors import (
     UnsupportedError,
 )
 from corral_kernel.fields import build
+from corral_kernel.folderlocks import FolderHold, hold_folder
 from corral_kernel.plugins import Plugins
 from corral_kernel.worker.channel import Channel
-from corral_kernel.worker.encoding import Encoding, tokenize
-from corral_kernel.worker.loop import Loop
-from corral_kernel.worker.preparing import Preparer
+from corral_kernel.worker.intake import AnyLoop, Intake, intake_for
 from corral_kernel.worker.setup import Setup
 from corral_kernel.worker.text_threads import Task, TextThreads
 
@@ -60,9 +59,8 @@ class Worker:
         self._plugins = plugins
         self._sampler_timeout_s = sampler_timeout_s
         self._loads: queue.SimpleQueue[frames.Load] = queue.SimpleQueue()
-        self._loop: Loop | None = None
-        self._engine: Engine | None = None
-        self._preparer: Preparer | None = None
+        self._intake: Intake | None = None
+        self._hold: FolderHold | None = None  # to the end of this process
         self._text_deadline_s = text_deadline_s
         self._text = TextThreads(text_deadline_s)
 
@@ -72,21 +70,20 @@ class Worker:
         self._channel.read_forever(self._take)
         load = self._loads.get()
         try:
-            self._loop = self._load(load)
+            self._intake = intake = self._load(load)
         except Exception as error:
             logger.warning("loading failed", exc_info=error)
             message = str(error) or type(error).__name__
             self._channel.send(frames.LoadFailed(code=_load_code(error), message=message))
             return EXIT_LOAD_FAILED
-        assert self._engine is not None
-        self._channel.send(frames.Loaded(info=self._engine.info))
+        self._channel.send(frames.Loaded(info=intake.engine.info))
         try:
-            self._loop.run()
+            intake.loop.run()
         except Exception:
             logger.exception("the engine failed")
         return EXIT_ENGINE_FAILED
 
-    def _load(self, load: frames.Load) -> Loop:
+    def _load(self, load: frames.Load) -> Intake:
         if load.api_version != API_VERSION:
             raise UnsupportedError(
                 f"the server speaks worker API {load.api_version}, this worker {API_VERSION}"
@@ -101,12 +98,11 @@ class Worker:
             files=load.files,
             slots=load.slots,
             report=self._reporter(),
+            remotes=load.remotes,
         )
-        self._engine = engine = self._plugins.load(load.plugin, request)
-        if isinstance(engine, TokenEngine):
-            draft = load.options.get("draft_num_predict") or 0
-            self._preparer = Preparer(engine, self._plugins, draft)
-        return Loop(engine, self._channel, load.step_timeout_s, self._sampler_timeout_s)
+        self._hold = _hold(request)
+        engine = self._plugins.load(load.plugin, request)
+        return intake_for(engine, load, self._channel, self._plugins, self._sampler_timeout_s)
 
     def _reporter(self) -> Callable[[float], bool]:
         """A backend may report as often as it likes; a few a second are sent."""
@@ -127,15 +123,16 @@ class Worker:
         if isinstance(message, frames.Load):
             self._loads.put(message)
             return
-        loop = self._loop
-        assert loop is not None, "jobs come after `Loaded`"
+        intake = self._intake
+        assert intake is not None, "jobs come after `Loaded`"
+        loop = intake.loop
         match message:
             case frames.Generate():
                 loop.post(lambda: loop.opened(message.job_id))
-                self._submit(loop, message.job_id, lambda: self._prepare(loop, message))
+                self._submit(loop, message.job_id, lambda: intake.completion(message))
             case frames.Encode():
                 loop.post(lambda: loop.opened(message.job_id))
-                self._submit(loop, message.job_id, lambda: self._tokenize(loop, message))
+                self._submit(loop, message.job_id, lambda: intake.vectors(message))
             case frames.Cancel():
                 loop.post(lambda: loop.cancel(message.job_id))
                 self._text.drop(message.job_id)
@@ -146,7 +143,7 @@ class Worker:
             case _:
                 assert_never(message)
 
-    def _submit(self, loop: Loop, job_id: int, work: Callable[[], Callable[[], None]]) -> None:
+    def _submit(self, loop: AnyLoop, job_id: int, work: Callable[[], Callable[[], None]]) -> None:
         def post(action: Callable[[], None]) -> Callable[[], None]:
             return lambda: loop.post(action)
 
@@ -159,22 +156,13 @@ class Worker:
 
         self._text.submit(Task(job_id, lambda: post(work()), failed, late))
 
-    # --------------------------------------------------------------------- on a text thread
 
-    def _prepare(self, loop: Loop, spec: frames.Generate) -> Callable[[], None]:
-        if self._preparer is None:
-            raise UnsupportedError("this model makes vectors, it does not complete text")
-        if spec.render_only:
-            events = self._preparer.render(spec)
-            return lambda: loop.close_with(events)
-        job = self._preparer.prepare(spec)
-        return lambda: loop.take(job)
-
-    def _tokenize(self, loop: Loop, spec: frames.Encode) -> Callable[[], None]:
-        if not isinstance(self._engine, Encoder):
-            raise UnsupportedError("this model completes text, it does not make embeddings")
-        encoding = Encoding(spec, tokenize(self._engine, spec))
-        return lambda: loop.take_encoding(encoding)
+def _hold(request: LoadRequest) -> FolderHold | None:
+    """Keep the folder of a model from being removed, whatever becomes of its name in the store."""
+    try:
+        return hold_folder(request.folder())
+    except LookupError:
+        return None
 
 
 def _load_code(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """From a `PromptSpec` to a prompt that fits: render, tokenize, truncate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from corral_kernel.contracts import (
@@ -94,21 +94,16 @@ class PromptBuilder:
         return Built(self._engine.prepare(merged), parts, dropped)
 
     def _render(self, spec: PromptSpec, now: float, drop: int) -> Sequence[Part]:
-        if spec.text is not None:
-            return [TextPart(spec.text)]
-        renderer = self._renderers.get(spec.renderer)
-        if renderer is None:
-            raise PluginError(f"no plugin gives the chat format {spec.renderer!r} here")
         tokenizer = self._engine.tokenizer
-        return renderer.render(
-            spec.template,
-            Conversation(
-                messages=without(spec.messages, drop),
-                bos=_literal(tokenizer, tokenizer.bos_id),
-                eos=_literal(tokenizer, tokenizer.eos_id),
-                now=now,
-            ),
+        conversation = Conversation(
+            messages=without(spec.messages, drop),
+            bos=_literal(tokenizer, tokenizer.bos_id),
+            eos=_literal(tokenizer, tokenizer.eos_id),
+            now=now,
+            think=spec.think,
+            suffix=spec.suffix,
         )
+        return render(spec, conversation, self._renderers)
 
     def _drop(self, spec: PromptSpec, now: float) -> Built | None:
         """Leave out the fewest old messages; the last one stays even if it is too long."""
@@ -152,6 +147,23 @@ class PromptBuilder:
             built.dropped_messages,
             dropped_tokens=len(ids) - len(cut),
         )
+
+
+def render(
+    spec: PromptSpec, conversation: Conversation, renderers: Mapping[str, ChatRenderer]
+) -> Sequence[Part]:
+    """Render a conversation by the template of a spec; a text is taken as it is.
+
+    Raises:
+        PluginError: If no plugin of this process renders such templates.
+        TemplateError: If the template fails.
+    """
+    if spec.text is not None:
+        return [TextPart(spec.text)]
+    renderer = renderers.get(spec.renderer)
+    if renderer is None:
+        raise PluginError(f"no plugin gives the chat format {spec.renderer!r} here")
+    return renderer.render(spec.template, conversation)
 
 
 def kept_tokens(tokenizer: Tokenizer, num_keep: int, length: int, limit: int) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import Admission, Tokenizer
-from corral_kernel.frames import Accepted, Done, Generate, Text, TokenLogprob
+from corral_kernel.frames import Accepted, Done, Generate, JobEvent, Text, TokenLogprob
 from corral_kernel.sampling import Chooser, RawProbs, forced_logprob
 from corral_kernel.worker.ahead import Ahead
 from corral_kernel.worker.course import Course
@@ -184,7 +184,7 @@ class Running:
         if held is not None and held.is_slow:
             held.make_ahead(ahead.submit)
 
-    def text(self) -> Text | None:
+    def text(self) -> JobEvent | None:
         """The piece of the answer that this step decided, if any."""
         content = "".join(self._answer[self._unsent :])
         self._unsent = len(self._answer)

@@ -21,13 +21,15 @@ LIMIT_S = 20.0
 class RawWorker:
     """Speaks frames with a worker, and remembers every event it got."""
 
-    def __init__(self, text_deadline_s: float = 20.0) -> None:
+    def __init__(
+        self, text_deadline_s: float = 20.0, only: tuple[str, ...] = ("echo", "chat")
+    ) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(LIMIT_S)
         setup = Setup(
             descriptor=theirs.fileno(),
             parent=os.getpid(),
-            only=("echo", "chat"),
+            only=only,
             text_deadline_s=text_deadline_s,
         )
         with theirs:
