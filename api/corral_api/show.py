@@ -7,21 +7,29 @@ from typing import Any, Final
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
+from msgspec import Raw
 
 from corral_api.answers import json_response
 from corral_api.errors import ErrorContext, RefusalError, remember
 from corral_api.ps import plain_details
 from corral_api.references import DETAILS_UNAVAILABLE, local_name
-from corral_api.wire.numbers import go_json
+from corral_api.wire.numbers import float64_text, go_json
 from corral_api.wire.receive import receive
 from corral_api.wire.requests import ShowRequest
-from corral_api.wire.responses import Backend, ResponseMessage, ShowResponse, Tensor
+from corral_api.wire.responses import (
+    AbsentBackend,
+    Backend,
+    BackendBid,
+    ResponseMessage,
+    ShowResponse,
+    Tensor,
+)
 from corral_api.wire.times import local_text
 from corral_kernel import store
 from corral_kernel.calls import BackendChoice
 from corral_kernel.errors import InvalidModelError, ModelNotFoundError
 from corral_kernel.models import Model
-from corral_kernel.names import ModelName
+from corral_kernel.names import ModelName, split_marker
 from corral_kernel.service import Corral
 
 _COPILOT: Final = "GitHubCopilotChat/"
@@ -35,7 +43,7 @@ async def show(request: Request[Any, Any, Any], corral: NamedDependency[Corral])
     name = local_name(body.target, "show", remote=DETAILS_UNAVAILABLE)
     remember(request, ErrorContext("show", ModelName.parse(name).short))
     model = await corral.find(name)
-    _check(model)
+    _check(model, corral, marker=split_marker(body.target)[1])
     extra = {}
     if request.headers.get("user-agent", "").startswith(_COPILOT):
         extra = {"general.basename": body.target}
@@ -45,8 +53,10 @@ async def show(request: Request[Any, Any, Any], corral: NamedDependency[Corral])
     )
 
 
-def _check(model: Model) -> None:
-    if model.is_remote:
+def _check(model: Model, corral: Corral, *, marker: str | None) -> None:
+    if model.is_remote and marker == "local":
+        raise ModelNotFoundError(model.name.short)
+    if not corral.reaches(model):
         raise RefusalError(403, DETAILS_UNAVAILABLE)
     if model.weights and model.weights.digest in model.missing:
         raise ModelNotFoundError(model.name.short)
@@ -69,6 +79,8 @@ def _answer(
             ResponseMessage(role=message.get("role", ""), content=message.get("content", ""))
             for message in model.messages
         ),
+        remote_model=model.config.remote_model,
+        remote_host=model.config.remote_host,
         model_info={key: _json(info[key]) for key in sorted(info)},
         projector_info=_projector_info(model, corral, verbose=body.verbose),
         tensors=tuple(Tensor(**tensor) for tensor in store.tensor_list(model)),
@@ -81,7 +93,25 @@ def _answer(
 
 
 def _backend(choice: BackendChoice) -> Backend:
-    return Backend(name=choice.name, why=choice.why, error=choice.error)
+    return Backend(
+        name=choice.name,
+        why=choice.why,
+        confidence=_confidence(choice.confidence) if choice.name else None,
+        chosen_by=choice.chosen_by,
+        others=tuple(
+            BackendBid(name=bid.name, why=bid.why, confidence=_confidence(bid.confidence))
+            for bid in choice.others
+        ),
+        absent=tuple(
+            AbsentBackend(name=b.name, why=b.why, needs=b.needs, install=b.install)
+            for b in choice.absent
+        ),
+        error=choice.error,
+    )
+
+
+def _confidence(value: float) -> Raw:
+    return Raw(float64_text(value).encode())
 
 
 def _projector_info(model: Model, corral: Corral, *, verbose: bool) -> dict[str, Any]:

@@ -13,6 +13,11 @@ from corral_kernel.gotext import format_number
 _SECTIONS: Final = ("license", "modelfile", "parameters", "template", "system")
 _LIST_WIDTH: Final = 10
 _TEXT_LINES: Final = 2
+_CHOSEN_BY: Final = {
+    "parameter": "chosen by PARAMETER backend",
+    "order": "chosen by CORRAL_BACKEND_ORDER",
+    "bid": "chosen as the highest",
+}
 
 Rows = list[Sequence[str]]
 
@@ -80,9 +85,20 @@ def _model_rows(info: wire.ModelInfo) -> Rows:
 
 
 def _backend_rows(backend: wire.Backend) -> Rows:
+    rows: Rows = []
     if backend.error:
-        return [("none", backend.error)]
-    return [(backend.name, backend.why)] if backend.name else []
+        rows.append(("none", backend.error))
+    elif backend.name:
+        by = _CHOSEN_BY.get(backend.chosen_by, "")
+        bid = "" if backend.confidence is None else f"bids {backend.confidence:g}"
+        how = ", ".join(part for part in (bid, by) if part)
+        rows.append((backend.name, backend.why, *([how] if how else [])))
+    rows += [(other.name, other.why, f"bids {other.confidence:g}") for other in backend.others]
+    rows += [
+        (absent.name, absent.why, f"needs {absent.needs}: {absent.install}")
+        for absent in backend.absent
+    ]
+    return rows
 
 
 def _projector_rows(numbers: dict[str, Any]) -> Rows:

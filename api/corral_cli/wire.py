@@ -94,11 +94,32 @@ class Message(Struct, omit_defaults=True):
     tool_calls: list[ToolCall] | None = None
 
 
+class BackendBid(Struct, frozen=True):
+    """What a backend that was not chosen bids for a model."""
+
+    name: str = ""
+    why: str = ""
+    confidence: float = 0.0
+
+
+class AbsentBackend(Struct, frozen=True):
+    """A backend whose library is missing, and that would bid for the model."""
+
+    name: str = ""
+    why: str = ""
+    needs: str = ""
+    install: str = ""
+
+
 class Backend(Struct, frozen=True):
     """What would run a model and why, or the error that says why nothing would; ours alone."""
 
     name: str = ""
     why: str = ""
+    confidence: float | None = None
+    chosen_by: str = ""
+    others: tuple[BackendBid, ...] = ()
+    absent: tuple[AbsentBackend, ...] = ()
     error: str = ""
 
 
@@ -153,6 +174,57 @@ class Chunk(Line):
     eval_duration: int = 0
     tool_calls: list[ToolCall] | None = None
     warnings: list[str] = []
+
+
+class ComparedSide(Struct, frozen=True):
+    """One of two models; `memory` in bytes, `load_duration` in nanoseconds."""
+
+    model: str = ""
+    backend: str = ""
+    quantization: str = ""
+    load_duration: int = 0
+    memory: int = 0
+    tokens_per_second: float | None = None
+
+
+class Difference(Struct, frozen=True):
+    """Where two answers part: at which token, and what stands there."""
+
+    token: int | None = None
+    character: int = 0
+    a: str = ""
+    b: str = ""
+
+
+class ComparedPrompt(Struct, frozen=True):
+    """One prompt; divergences in nats."""
+
+    prompt: str = ""
+    tokens: int = 0
+    first_difference: Difference | None = None
+    same_prompt: bool | None = None
+    kl: tuple[float, ...] = ()
+    kl_mean: float | None = None
+    kl_max: float | None = None
+
+
+class Comparison(Line):
+    """A line of `POST /api/compare`: a step, or at the status `success` the result."""
+
+    status: str = ""
+    side: str = ""
+    model: str = ""
+    completed: int = 0
+    total: int = 0
+    a: ComparedSide = ComparedSide()
+    b: ComparedSide = ComparedSide()
+    prompts: tuple[ComparedPrompt, ...] = ()
+    equal: int = 0
+    kl_mean: float | None = None
+    kl_max: float | None = None
+    agreement: float | None = None
+    kl_reason: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Embeddings(Struct):

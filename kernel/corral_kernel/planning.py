@@ -8,15 +8,34 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from corral_kernel.calls import BackendChoice
 from corral_kernel.catalog import option_clashes
 from corral_kernel.chains import Chain, resolve
+from corral_kernel.choosing import NAME_CHARACTERS, Choice, Choosing
+from corral_kernel.choosing import told as bid_told
 from corral_kernel.contracts import Backend, EngineInfo, FileRef, LoadOptions
 from corral_kernel.environment import Settings
-from corral_kernel.errors import InvalidModelError, InvalidOptionError, NoBackendError
+from corral_kernel.errors import CorralError, InvalidOptionError
 from corral_kernel.fields import build
+from corral_kernel.forwarding import (
+    Forwarded,
+    active_options,
+    check_key,
+    forward,
+    told_of_others,
+    without_ignored,
+)
 from corral_kernel.gotext import quote
-from corral_kernel.models import ADAPTER_TYPE, WEIGHTS_TYPE, Model, ModelFile
-from corral_kernel.options import BACKEND, SAMPLERS, Given, OptionTable, RequestOptions
+from corral_kernel.models import (
+    ADAPTER_TYPE,
+    DRAFT_TYPE,
+    FILE_TYPE,
+    PROJECTOR_TYPE,
+    WEIGHTS_TYPE,
+    Model,
+    ModelFile,
+)
+from corral_kernel.options import SAMPLERS, Given, OptionTable, RequestOptions
 from corral_kernel.plugins import Bid, Plugins
 from corral_kernel.scheduler import Want
 
@@ -25,8 +44,12 @@ logger = logging.getLogger(__name__)
 AUTOMATIC_CONTEXT = 4096
 SMALLEST_CONTEXT = 4
 TOLD_NAMES = 20
-NAME_CHARACTERS = 100
-_ROLES = {WEIGHTS_TYPE: "weights", ADAPTER_TYPE: "adapter"}
+_ROLES = {
+    WEIGHTS_TYPE: "weights",
+    ADAPTER_TYPE: "adapter",
+    PROJECTOR_TYPE: "projector",
+    DRAFT_TYPE: "draft",
+}
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -39,6 +62,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         adapters: LoRA weights of the job.
         warnings: What of the options nothing obeys, for the client.
         load_names: Load options that the request or the model sets.
+        sampling: Options of sampling for an engine with a loop of its own.
+        choice: Of the backend.
     """
 
     want: Want
@@ -47,6 +72,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     adapters: tuple[FileRef, ...]
     warnings: tuple[str, ...]
     load_names: frozenset[str]
+    sampling: dict[str, Any] = {}
+    choice: Choice
 
     def told_by(self, info: EngineInfo) -> tuple[str, ...]:
         """What of the load options a loaded engine does not follow, for the client.
@@ -67,19 +94,39 @@ class Planner:
     Args:
         plugins: Whose bids count.
         settings: Defaults of this server.
+
+    Attributes:
+        choosing: Of backends.
     """
 
     def __init__(self, plugins: Plugins, settings: Settings) -> None:
         self._plugins = plugins
         self._settings = settings
+        self.choosing = Choosing(plugins, settings.backend_order)
         self._tables: dict[str, OptionTable] = {}
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
         """What works with a model as it is installed here; nothing where no backend runs it."""
-        bids = self._plugins.bids(model)
-        chosen = model.parameters.get(BACKEND.name)
-        bid = next((b for b in bids if chosen in (None, b.claim.backend)), None)
-        return bid.claim.capabilities if bid else ()
+        try:
+            return self.choosing.choose(model, {}).bid.claim.capabilities
+        except CorralError:
+            return ()
+
+    def choice(self, model: Model) -> BackendChoice:
+        """Which backend would run a model and why, who else bids, and who cannot for now."""
+        absent = self.choosing.absent(model)
+        try:
+            told = self.plan(model, {}).choice.to_call()
+        except CorralError as error:
+            told = BackendChoice(
+                error=str(error), others=tuple(bid_told(b) for b in self.choosing.bids(model))
+            )
+        return msgspec.structs.replace(told, absent=absent)
+
+    def keys(self, model: Model) -> tuple[str, ...]:
+        """Keys of all workers that may run a model, whichever backend a request chose."""
+        bids = self.choosing.bids(model)
+        return tuple(dict.fromkeys(bid.claim.share_key or _key(model) for bid in bids))
 
     def plan(self, model: Model, given: Mapping[str, Any], *, samples: bool = True) -> Plan:
         """Resolve what a request needs.
@@ -90,23 +137,32 @@ class Planner:
             samples: Whether it makes text, so that options of sampling mean something.
 
         Raises:
-            NoBackendError: If nothing installed runs the model.
+            NoBackendError: If nothing installed runs the model, or not what was asked for.
             InvalidOptionError: For an option of a wrong type or range.
             InvalidModelError: If the model's files are missing or damaged.
         """
         merged = {**model.parameters, **{k: v for k, v in given.items() if v is not None}}
-        bid = self._bid(model, merged.get(BACKEND.name))
+        choice = self.choosing.choose(model, given)
+        bid = choice.bid
         _plugin, backend = self._plugins.backends[bid.claim.backend]
         table = self._table(backend)
+        check_key(model, given, table.load)
         found = table.sort(merged)
-        chain, told = resolve(table, found, lenient=self._settings.strict_options is False)
-        load = dict(found.load)
+        lenient = self._settings.strict_options is False
+        chain, told = resolve(table, found, lenient=lenient)
+        forwarded = Forwarded()
+        if bid.claim.takes != "tokens" and samples:
+            active = active_options(table, found, chain)
+            forwarded = forward(model, bid.claim, found, active, lenient=lenient)
+            told = [*told_of_others(told, forwarded), *forwarded.warnings]
+        load, ignored = without_ignored(bid.claim, found.load)
         automatic = frozenset(name for name in ("num_ctx", "num_batch") if not load.get(name))
-        struct = self._load_options(backend, bid, load)
+        struct = self._load_options(backend, bid, dict(load))
         warnings = [
             *self._unknown(table, found, given),
             *(told if samples else _not_sampled(found, given)),
-            *_sized(found.load, struct, bid),
+            *ignored,
+            *_sized(load, struct, bid),
         ]
         return Plan(
             want=Want(
@@ -116,14 +172,16 @@ class Planner:
                 claim=bid.claim,
                 options=msgspec.to_builtins(struct),
                 automatic=automatic,
-                files=tuple(_ref(file) for file in model.files if file.media_type != ADAPTER_TYPE),
+                files=tuple(_ref(model, f) for f in model.files if f.media_type != ADAPTER_TYPE),
                 slots=self._settings.num_parallel or None,
             ),
             options=build(RequestOptions, found.request),
-            chain=chain,
-            adapters=tuple(_ref(file) for file in model.adapters),
+            chain=chain if bid.claim.takes == "tokens" else Chain(),
+            sampling=forwarded.sampling,
+            adapters=tuple(_ref(model, file) for file in model.adapters),
             warnings=tuple(warnings),
-            load_names=frozenset(found.load),
+            load_names=frozenset(load),
+            choice=choice,
         )
 
     def _table(self, backend: Backend) -> OptionTable:
@@ -158,37 +216,10 @@ class Planner:
                 raise InvalidOptionError(f"option {quote(own[:NAME_CHARACTERS])} is unknown")
             yield f"{more} more options are unknown and ignored"
 
-    def _bid(self, model: Model, chosen: Any) -> Bid:
-        if model.problem:
-            raise InvalidModelError(model.problem)
-        bids = self._plugins.bids(model)
-        if chosen is None and bids:
-            return bids[0]
-        for bid in bids:
-            if bid.claim.backend == chosen:
-                return bid
-        if chosen is not None:
-            raise NoBackendError(self._why_not(model, BACKEND.convert(chosen)))
-        raise NoBackendError(f"no installed backend runs {model.name.short}{self._hints()}")
-
-    def _why_not(self, model: Model, chosen: str) -> str:
-        found = self._plugins.backends.get(chosen)
-        if found is None:
-            have = ", ".join(sorted(self._plugins.backends)) or "none"
-            return f"backend {chosen[:NAME_CHARACTERS]!r} is not installed; installed: {have}"
-        if chosen in self._plugins.missing:
-            backend = found[1]
-            return f"backend {chosen!r} needs {backend.library}: pip install '{backend.extra}'"
-        return f"backend {chosen!r} does not run {model.name.short}"
-
-    def _hints(self) -> str:
-        hints = {self._plugins.backends[name][0].hint for name in self._plugins.missing}
-        return ": " + " or ".join(sorted(hints)) if hints else ""
-
     def _load_options(self, backend: Backend, bid: Bid, load: dict[str, Any]) -> LoadOptions:
         """The backend's own struct, with what the server's settings and the model decide."""
         fields = backend.options.__struct_fields__
-        for name in ("flash_attention", "kv_cache_type"):
+        for name in ("flash_attention", "kv_cache_type", "execution_provider"):
             setting = getattr(self._settings, name)
             if name in fields and name not in load and setting not in (None, ""):
                 load[name] = setting
@@ -233,16 +264,21 @@ def _batch(context_tokens: int, *, embedding: bool) -> int:
 
 def _key(model: Model) -> str:
     """Names with the same files share a worker; adapters are each request's own."""
-    if model.weights is None:
+    if model.weights is None and not model.folder_files:
         return f"manifest:{model.digest}"
-    return " ".join(file.digest for file in model.files if file.media_type != ADAPTER_TYPE)
+    apart = (ADAPTER_TYPE, FILE_TYPE)
+    alone = [file.digest for file in model.files if file.media_type not in apart]
+    return " ".join(filter(None, (model.folder_key, *alone)))
 
 
-def _ref(file: ModelFile) -> FileRef:
+def _ref(model: Model, file: ModelFile) -> FileRef:
+    path = file.path
+    if file.media_type == FILE_TYPE and model.folder:
+        path = model.folder / file.name  # it will lie there: see `Store.lay_out`
     return FileRef(
         role=_ROLES.get(file.media_type, "file"),
         digest=file.digest,
         size_bytes=file.size_bytes,
         name=file.name,
-        path=str(file.path),
+        path=str(path),
     )

@@ -4,12 +4,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from corral_kernel.contracts import EngineInfo
 from corral_kernel.environment import Settings
 from corral_kernel.errors import InvalidModelError, InvalidOptionError, NoBackendError
-from corral_kernel.models import ADAPTER_TYPE, WEIGHTS_TYPE, Model, ModelConfig, ModelFile
+from corral_kernel.models import (
+    ADAPTER_TYPE,
+    DRAFT_TYPE,
+    FILE_TYPE,
+    PROJECTOR_TYPE,
+    WEIGHTS_TYPE,
+    Model,
+    ModelConfig,
+    ModelFile,
+)
 from corral_kernel.names import ModelName
 from corral_kernel.planning import Plan, Planner
 from corral_kernel.plugins import Plugins
@@ -249,3 +259,40 @@ def test_leniently_even_an_unknown_sampler_is_only_told_of(planner: Make) -> Non
     plan = planner(STRICT_OPTIONS="0").plan(model(), given)
     assert [spec.name for spec in plan.chain.samplers] == ["top_k"]
     assert len(plan.warnings) == 3
+
+
+def folder_file(name: str, digit: str, media_type: str = FILE_TYPE) -> ModelFile:
+    return msgspec.structs.replace(file(media_type, digit), name=name)
+
+
+def folder_model(*files: ModelFile) -> Model:
+    plain = model()
+    return msgspec.structs.replace(plain, files=files, folder=Path("/store/folders/key"))
+
+
+def test_files_of_a_folder_have_the_paths_that_workers_find_them_under(planner: Make) -> None:
+    adapter = file(ADAPTER_TYPE, "7")
+    found = folder_model(folder_file("a.json", "1"), folder_file("sub/b", "2"), adapter)
+    plan = planner().plan(found, {})
+    assert [(ref.role, ref.name, ref.path) for ref in plan.want.files] == [
+        ("file", "a.json", "/store/folders/key/a.json"),
+        ("file", "sub/b", "/store/folders/key/sub/b"),
+    ]
+    assert [(ref.role, ref.path) for ref in plan.adapters] == [("adapter", "/m")]
+
+
+def test_names_of_the_same_folder_share_a_worker(planner: Make) -> None:
+    def key(*files: ModelFile) -> str:
+        return planner().plan(folder_model(*files), {}).want.key
+
+    one, two = folder_file("a", "1"), folder_file("b", "2")
+    assert key(one, two) == key(two, one) == key(one, two, file(ADAPTER_TYPE, "7"))
+    others = {key(one), key(one, folder_file("c", "2")), key(one, two, file(DRAFT_TYPE, "3"))}
+    assert len(others | {key(one, two)}) == 4
+
+
+def test_files_beside_the_weights_have_roles_of_their_own(planner: Make) -> None:
+    beside = [file(PROJECTOR_TYPE, "2"), file(DRAFT_TYPE, "3")]
+    found = msgspec.structs.replace(model(), files=(*model().files, *beside))
+    roles = [ref.role for ref in planner().plan(found, {}).want.files]
+    assert roles == ["weights", "projector", "draft"]

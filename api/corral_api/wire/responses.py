@@ -146,11 +146,32 @@ class Tensor(Answer, frozen=True, kw_only=True):
     shape: tuple[int, ...]
 
 
+class BackendBid(Answer, frozen=True, kw_only=True):
+    """What a backend that was not chosen bids for a model."""
+
+    name: str
+    why: str
+    confidence: Raw
+
+
+class AbsentBackend(Answer, frozen=True, kw_only=True):
+    """A backend that would bid if the library that it `needs` were there."""
+
+    name: str
+    why: str = ""
+    needs: str
+    install: str
+
+
 class Backend(Answer, frozen=True, kw_only=True):
     """What would run a model, and why that; or the `error` that says why nothing would."""
 
     name: str = ""
     why: str = ""
+    confidence: Raw | None = None
+    chosen_by: str = ""
+    others: tuple[BackendBid, ...] = ()
+    absent: tuple[AbsentBackend, ...] = ()
     error: str = ""
 
 

@@ -1,0 +1,9 @@
+"""Long work that needs native code, and therefore a process of its own.
+
+A task on loaded models runs in worker processes like any other, which the scheduler starts for the
+task alone (`private.PrivateModel`): so the memory budget, eviction, load timeouts, the watchdog,
+the end with the server and the end of a client hold for it without a second kind of process.
+
+Of a comparison, `compare`, `comparing`, `answers` and `shelf` are the server's side, `scoring` and
+`distributions` the worker's.
+"""
