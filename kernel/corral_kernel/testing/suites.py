@@ -89,12 +89,23 @@ def run_suite(suite: type[Any]) -> Iterator[Outcome]:
     Args:
         suite: A subclass of one of the suites, with what it needs set.
     """
-    for name in sorted(name for name in dir(suite) if name.startswith("test_")):
-        sentence = name.removeprefix("test_").replace("_", " ")
-        try:
-            getattr(suite(), name)()
-        except EVERYTHING as error:
-            broken = isinstance(error, ContractBrokenError)
-            yield Outcome(sentence, str(error) if broken else f"{type(error).__name__}: {error}")
-        else:
-            yield Outcome(sentence)
+    getattr(suite, "setup_class", _nothing)()
+    try:
+        for name in sorted(name for name in dir(suite) if name.startswith("test_")):
+            yield _outcome(suite, name)
+    finally:
+        getattr(suite, "teardown_class", _nothing)()
+
+
+def _outcome(suite: type[Any], name: str) -> Outcome:
+    sentence = name.removeprefix("test_").replace("_", " ")
+    try:
+        getattr(suite(), name)()
+    except EVERYTHING as error:
+        broken = isinstance(error, ContractBrokenError)
+        return Outcome(sentence, str(error) if broken else f"{type(error).__name__}: {error}")
+    return Outcome(sentence)
+
+
+def _nothing() -> None:
+    pass

@@ -17,7 +17,7 @@ from corral_kernel.contracts import (
     TokenEngine,
     TokenSegment,
 )
-from corral_kernel.errors import OutOfMemoryError, UnsupportedError
+from corral_kernel.errors import InvalidRequestError, OutOfMemoryError, UnsupportedError
 from numpy.typing import NDArray
 
 from corral_repeat.options import (
@@ -124,8 +124,11 @@ class RepeatEngine(TokenEngine):
         """Give a job a slot; None while all are taken.
 
         Raises:
+            InvalidRequestError: If an id of the prompt is no token: native code would not forgive.
             OutOfMemoryError: If prompt and answer are longer than the context.
         """
+        if not all(0 <= i < self.info.vocab_size for i in job.prompt.history()):
+            raise InvalidRequestError("the prompt holds ids that are no tokens")
         wanted, room = job.prompt.length + job.max_tokens, self.info.context_tokens
         if wanted > room:
             raise OutOfMemoryError(f"a job of {wanted} tokens does not fit a context of {room}")

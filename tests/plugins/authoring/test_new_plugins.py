@@ -39,7 +39,13 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module", params=KINDS)
 def usual(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new distribution's folder, of a name as names are."""
-    return make(request.param, "my-calm", tmp_path_factory.mktemp("usual"))
+    folder = make(request.param, "my-calm", tmp_path_factory.mktemp("usual"))
+    # As `pip install -e` leaves it, for the tests that have Corral find it.
+    info = folder.parent / "site" / "corral_my_calm-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corral-my-calm\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[corral]\nmy_calm = corral_my_calm\n")
+    return folder
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -47,7 +53,7 @@ def run(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder / "src")},
+        env={**os.environ, "PYTHONPATH": f"{folder / 'src'}{os.pathsep}{folder.parent / 'site'}"},
         capture_output=True,
         text=True,
         timeout=100,

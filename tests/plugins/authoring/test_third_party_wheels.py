@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 KINDS = {"hasten": "sampler", "bits": "constraint", "parrot": "backend"}
 BROKEN = ("at-import", "signature", "outdated", "twin")
+MODELS = Path(__file__).parents[2] / "models"
 LIMITS = {"num_predict": 8, "num_thread": 1, "seed": 1, "num_ctx": 512}
 
 
@@ -131,6 +132,40 @@ def test_the_backend_may_be_a_models_own(client: ollama.Client) -> None:
     answer = client.generate("parroted", "hello", raw=True)
     assert answer.response == "hello"
     client.delete("parroted")
+
+
+@pytest.mark.parametrize(
+    ("source", "parameters"),
+    [
+        ("tiny-chat-f32.gguf", {}),
+        ("tiny-chat-onnx", {}),
+        ("gpt2byte-f16.gguf", {}),
+        ("gpt2byte-f16.ggml.bin", {"model_type": "gpt2"}),
+    ],
+)
+def test_sampler_and_constraint_work_on_models_of_every_backend(
+    client: ollama.Client, source: str, parameters: dict[str, str]
+) -> None:
+    path = MODELS / source
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    digests = {file.name: client.create_blob(file) for file in files}
+    client.create("small", files=digests, parameters=parameters)
+    options = {"num_predict": 8, "num_thread": 1, "num_ctx": 128, "temperature": 0}
+    free, hastened = (
+        client.generate("small", "Hello", raw=True, options={**options, **more}).response
+        for more in ({}, {"hasten": 100})
+    )
+    assert hastened != free
+    bound = client.generate(
+        "small",
+        "Hello",
+        raw=True,
+        options={**options, "hasten": -100},
+        format={"type": "bits", "characters": "abc ", "length": 6},
+        keep_alive=0,
+    )
+    assert re.fullmatch("[abc]{1,6}", bound.response)
+    client.delete("small")
 
 
 def test_broken_ones_are_reported(venv: Any, url: str) -> None:
