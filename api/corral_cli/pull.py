@@ -1,0 +1,90 @@
+"""`corral pull` and `corral push`: models from registries and into them, with their progress."""
+
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, Final
+
+from corral_cli import wire
+from corral_cli.client import Client, connect
+from corral_cli.errors import CommandError, ServerError
+from corral_cli.parser import Call
+from corral_cli.progress import Bar, Progress
+from corral_kernel.errors import InvalidNameError
+from corral_kernel.names import DEFAULT_HOST, ModelName
+
+_DENIED: Final = "unauthorized: access denied"
+
+
+def pull(call: Call) -> None:
+    """Fetch a model from its registry.
+
+    Raises:
+        CommandError: If the server reports no success.
+    """
+    with connect() as client:
+        fetch(client, call.args[0], insecure=call.on("insecure"))
+
+
+def push(call: Call) -> None:
+    """Put a model into its registry.
+
+    Raises:
+        CommandError: If the registry does not let us.
+    """
+    name = call.args[0]
+    with connect() as client:
+        try:
+            _follow(client, "/api/push", _body(name, insecure=call.on("insecure")))
+        except ServerError as error:
+            if str(error) == _DENIED and _is_ollamas(name):
+                raise CommandError(
+                    "you are not authorized to push to this namespace, "
+                    "create the model under a namespace you own"
+                ) from None
+            raise
+    if _is_ollamas(name):
+        short = ModelName.parse(name).short.removesuffix(":latest")
+        sys.stdout.write(f"\nYou can find your model at:\n\n\thttps://ollama.com/{short}\n")
+
+
+def fetch(client: Client, name: str, *, insecure: bool) -> None:
+    """Have the server fetch a model, and show how far it is.
+
+    Raises:
+        CommandError: If the server reports no success.
+        ServerError: If it reports an error.
+    """
+    _follow(client, "/api/pull", _body(name, insecure=insecure))
+
+
+def _body(name: str, *, insecure: bool) -> dict[str, Any]:
+    return {"model": name, "insecure": insecure, "stream": True}
+
+
+def _is_ollamas(name: str) -> bool:
+    try:
+        return ModelName.parse(name).host.lower() == DEFAULT_HOST
+    except InvalidNameError:
+        return False
+
+
+def _follow(client: Client, path: str, body: dict[str, Any]) -> None:
+    with Progress() as progress, closing(client.stream(path, body, wire.Progress)) as lines:
+        if not show_steps(lines, progress):
+            raise CommandError("the server ended its answer without reporting success")
+
+
+def show_steps(lines: Iterable[wire.Progress], progress: Progress) -> bool:
+    """Show the steps of long work; tells whether the last one was success."""
+    bars: dict[str, Bar] = {}
+    status = ""
+    for line in lines:
+        if line.digest and line.total:
+            if line.digest not in bars:
+                bars[line.digest] = progress.bar(line.status, line.total)
+            bars[line.digest].advance(line.completed)
+        elif line.status and line.status != status:
+            progress.step(line.status)
+        status = line.status
+    return status == "success"

@@ -1,0 +1,51 @@
+"""What the tests of pulls and pushes share: `lab`, a registry, a store."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+_LAB = Path(__file__).with_name("lab.py")
+
+
+@pytest.fixture(scope="session")
+def lab() -> ModuleType:
+    """See `lab.py`."""
+    spec = importlib.util.spec_from_file_location("oci_lab", _LAB)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def registry(lab: Any) -> Iterator[Any]:
+    with lab.imitation() as running:
+        yield running
+
+
+@pytest.fixture
+def elsewhere(lab: Any) -> Iterator[Any]:
+    """Another host."""
+    with lab.imitation() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No user of this machine is known to any registry, and no proxy is asked."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def site(lab: Any, tmp_path: Path) -> Any:
+    return lab.Site(tmp_path / "home")
