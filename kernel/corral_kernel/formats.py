@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from corral_kernel.errors import CorralError, InvalidFormatError, PluginError
+from corral_kernel.errors import CorralError, InvalidFormatError, PluginError, UnknownFormatError
 from corral_kernel.plugins import SCHEMA_TYPES, Plugins
 
 FORMAT_BYTES = 1 << 20
@@ -21,21 +21,16 @@ def check_format(given: bytes, plugins: Plugins) -> str:
         plugins: Whose types serve.
 
     Raises:
-        InvalidFormatError: If it is none of these, too long, refused by its type, or of a type
-            that no installed plugin gives.
+        InvalidFormatError: If it is none of these, too long, or refused by its type.
+        UnknownFormatError: If it is of a type that no installed plugin gives.
         PluginError: If the type fails while it looks.
     """
-    if len(given) > FORMAT_BYTES:
-        raise InvalidFormatError(f"the format has {len(given)} bytes, over {FORMAT_BYTES}")
-    try:
-        spec: Any = msgspec.json.decode(given)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidFormatError(f"the format is no JSON that can be read: {error}") from error
+    spec = _decoded(given)
     name = _name(spec, given)
     found = plugins.constraints.get(name)
     if found is None:
         have = ", ".join(sorted(plugins.constraints)) or "none"
-        raise InvalidFormatError(
+        raise UnknownFormatError(
             f"no installed plugin gives the format {name!r}; there are: {have} "
             "(json, schema, regex, choice, lark and gbnf come with pip install 'corral[llamacpp]')"
         )
@@ -48,6 +43,24 @@ def check_format(given: bytes, plugins: Plugins) -> str:
         plugin.report(f"{type(kind).__name__}.check", error)
         raise PluginError(f"plugin {plugin.name!r} failed on this format: {error}") from error
     return name
+
+
+def format_kind(given: bytes) -> str:
+    """Give the name of the constraint type for a format, whether there is one of it or not.
+
+    Raises:
+        InvalidFormatError: If it is no format at all.
+    """
+    return _name(_decoded(given), given)
+
+
+def _decoded(given: bytes) -> Any:
+    if len(given) > FORMAT_BYTES:
+        raise InvalidFormatError(f"the format has {len(given)} bytes, over {FORMAT_BYTES}")
+    try:
+        return msgspec.json.decode(given)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidFormatError(f"the format is no JSON that can be read: {error}") from error
 
 
 def _name(spec: Any, given: bytes) -> str:

@@ -45,13 +45,13 @@ class Grammar:
 
     Attributes:
         key: The content that it is cached by.
-        pointer: To what an error of the compiler is about.
+        place: Gives the JSON pointer to what an error of the compiler is about, from its words.
         write: Gives it in llguidance's form, and whether it is known to compile quickly; others are
             tried in a process first. May raise InvalidFormatError.
     """
 
     key: bytes
-    pointer: str
+    place: Callable[[str], str]
     write: Callable[[], tuple[str, bool]]
 
 
@@ -143,7 +143,7 @@ class Compiler:
         wrong = "" if trusted else self._trials.wrong(text)
         result = Failed(wrong) if wrong else compiled(text, tokenizer)
         if isinstance(result, Failed):
-            return Failed(f"format at {grammar.pointer}: {brief(result.why)}")
+            return Failed(f"format at {grammar.place(result.why)}: {brief(result.why)}")
         return result
 
 

@@ -10,6 +10,7 @@ from corral_guidance.keywords import Node, escape, is_number, refuse
 
 FAR = 2**53
 """From here on doubles leave out whole numbers."""
+MAX_STEP = 2**32 - 1
 _LOWER = ("minimum", "exclusiveMinimum")
 _UPPER = ("maximum", "exclusiveMaximum")
 
@@ -26,7 +27,7 @@ def exact_numbers(pointer: str, node: Node) -> None:
                 node[key] = _moved(node[key], outwards)
                 if node[key] is None:
                     refuse(f"{pointer}/{key}", "the number has too many digits to be kept exactly")
-    if "multipleOf" in node and not _is_exact(node["multipleOf"]):
+    if "multipleOf" in node and not _is_step(node["multipleOf"]):
         refuse(f"{pointer}/multipleOf", "the number has too many digits to be kept exactly")
     if "const" in node:
         _check(f"{pointer}/const", node["const"])
@@ -44,6 +45,19 @@ def _check(pointer: str, value: Any) -> None:
             todo += [(f"{where}/{index}", item) for index, item in enumerate(value)]
         if isinstance(value, dict):
             todo += [(f"{where}/{escape(key)}", item) for key, item in value.items()]
+
+
+def _is_step(value: float) -> bool:
+    """Whether multiples are of this number: llguidance writes it as a 32-bit one and a power of 10.
+
+    It does so by doubles, which some short numbers (0.07) do not survive.
+    """
+    if not _is_exact(value):
+        return False
+    scaled, places = float(value), 0
+    while scaled % 1:
+        scaled, places = scaled * 10, places + 1
+    return scaled <= MAX_STEP and Decimal(int(scaled)).scaleb(-places) == Decimal(str(value))
 
 
 def _is_exact(value: float) -> bool:

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from corral_guidance.guided import GuidedType
-from corral_guidance.schema import checked, is_small
+from corral_guidance.places import place
+from corral_guidance.schema import checked, checked_nodes, is_small
 from corral_kernel.errors import InvalidFormatError
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class SchemaType(GuidedType):
         """
         schema = checked(spec)
         return _written(schema, SCHEMA_SPACE), is_small(schema)
+
+    def place(self, spec: Any, why: str) -> str:
+        """Give the JSON pointer to what an error of the compiler is about."""
+        return place(why, spec, checked_nodes(spec))
 
 
 def _written(schema: dict[str, Any], options: JsonCompileOptions) -> str:

@@ -38,6 +38,19 @@ def checked(spec: Any) -> Node:
     Raises:
         InvalidFormatError: What is wrong, with a JSON pointer to where.
     """
+    return checked_nodes(spec)[0][1]
+
+
+def checked_nodes(spec: Any) -> list[tuple[str, Node]]:
+    """Check a schema as `checked` does.
+
+    Returns:
+        The subschemas of the form that is compiled, itself first, each with the JSON pointer that
+        it has in the spec.
+
+    Raises:
+        InvalidFormatError: What is wrong, with a JSON pointer to where.
+    """
     if not isinstance(spec, dict):
         refuse("#", f"a JSON Schema is an object, not {kind_of(spec)}")
     check_depth(spec)
@@ -60,7 +73,7 @@ def checked(spec: Any) -> Node:
     for pointer, node in nodes:
         plain_texts(pointer, node)
         without_dependents(pointer, node)
-    return root
+    return nodes
 
 
 def is_small(schema: Node) -> bool:

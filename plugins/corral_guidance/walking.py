@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,9 @@ MAX_SUBSCHEMAS = 5_000
 _ONE = ("items", "additionalProperties", "additionalItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+
+_POINTER = re.compile("#(/|$)")
 
 
 def check_depth(spec: Any) -> None:
@@ -37,13 +41,17 @@ def check_depth(spec: Any) -> None:
     refuse("#", f"the schema is nested over {MAX_DEPTH} levels deep")
 
 
-def walk(root: Node) -> Iterator[tuple[str, Node]]:
+def walk(root: Node, begin: str = "#") -> Iterator[tuple[str, Node]]:
     """Give every subschema that is an object, with its JSON pointer; those referred to as well.
+
+    Args:
+        root: The document.
+        begin: A reference to the subschema to begin at.
 
     Raises:
         InvalidFormatError: If one is no schema, or a reference leads nowhere.
     """
-    queue: deque[tuple[str, Any]] = deque([("#", root)])
+    queue: deque[tuple[str, Any]] = deque([(begin, resolve(root, begin, "#"))])
     seen: set[str] = set()
     met: set[int] = set()
     while queue:
@@ -60,18 +68,18 @@ def walk(root: Node) -> Iterator[tuple[str, Node]]:
         met.add(id(node))
         yield pointer, node
         queue.extend(_children(pointer, node))
-        if isinstance(reference := node.get("$ref"), str) and reference.startswith("#/"):
+        if isinstance(reference := node.get("$ref"), str) and _POINTER.match(reference):
             queue.append((reference, resolve(root, reference, pointer)))
 
 
 def resolve(root: Node, reference: str, pointer: str) -> Any:
-    """Give what a reference such as `#/$defs/name` leads to.
+    """Give what a reference such as `#` or `#/$defs/name` leads to.
 
     Raises:
         InvalidFormatError: If it leads nowhere; `pointer` is where it stands.
     """
     found: Any = root
-    for part in unquote(reference[2:]).split("/"):
+    for part in unquote(reference).split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(found, dict) and key in found:
             found = found[key]

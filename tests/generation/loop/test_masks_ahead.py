@@ -1,6 +1,7 @@
 """Masks of slow constraints are made while the engine computes; quick ones are not."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_jobs_with_slow_masks_wait_for_their_own_alone(
     jobs = [engine.job("xyz", steps, seed=n, **options) for n in range(4)]
     assert [answer.text for answer in engine.run(*jobs)] == alone
     assert any(name.startswith("masks") for name in watched[-1].threads)
+
+
+@pytest.mark.real
+def test_a_grammar_of_single_characters_has_its_masks_made_ahead(
+    local: Callable[..., Any],
+    smollm2: Path,
+    watched: list[Watched],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ambiguous as it is, it cannot be read by lexemes: a mask takes 1 ms by 49,152 tokens."""
+    grammar = 'root ::= word (" " word)*\nword ::= [a-z]+ | [a-z] word'
+    given = json.dumps({"type": "gbnf", "grammar": grammar})
+    steps = Plan(steps=(Constrained(kind="gbnf", format=given.encode()),))
+    # So hot that most draws are refused, after which each token has its mask first.
+    options = {"temperature": 50.0, "top_k": 0, "top_p": 1.0, "seed": 2, "num_predict": 50}
+    texts, ahead = [], []
+    for tokens, worth_ns in ((256, held.WORTH_A_THREAD_NS), (512, 1 << 62)):
+        monkeypatch.setattr(held, "WORTH_A_THREAD_NS", worth_ns)
+        # With one that has cached nothing: a hot draw shows the last digit of a logit.
+        engine = local(smollm2, context_tokens=tokens)
+        texts.append(engine.answer("ONE, TWO, THREE: 1, 2, 3.", steps, **options).text)
+        ahead.append(sum(name.startswith("masks") for name in watched[-1].threads))
+    assert texts[0] == texts[1]
+    assert re.fullmatch("[a-z ]{50,}", texts[0])
+    assert ahead[0] > 10
+    assert ahead[1] == 0
 
 
 def test_what_a_mask_raises_on_its_thread_ends_the_request(

@@ -139,6 +139,16 @@ def test_most_answers_come_to_an_end(kind: ConstraintType, tokenizer: Tokenizer)
           "type": "object"}, '{"a": null}', '{"b": null}'),
         ({"type": "string", "format": "date-time"}, '"2024-07-03T09:46:40Z"', '"yesterday"'),
         ({"type": ["null", "number"]}, "-1.5e3", "true"),
+        ({"type": "object", "additionalProperties": False}, "{}", '{"a": 1}'),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, "{}", '{"a": 1}'),
+        ({"type": "object", "properties": {}}, "{}", "[]"),
+        ({"type": "object", "properties": {}}, '{"a": 1}', '{"a"}'),
+        ({"type": "object"}, "{}", "null"),
+        ({"type": "object", "properties": {"a": {}, "b": {}}}, "{}", '{"c": 1}'),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, '{"a": {}}', "{}"),
+        ({"type": "object", "maxProperties": 0}, "{}", '{"a": 1}'),
+        ({"type": "object", "minProperties": 1}, '{"a": {}}', "{}"),
+        ({"const": {}}, "{}", '{"a": 1}'),
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )  # fmt: skip
@@ -317,6 +327,16 @@ def test_a_grammar_that_compiles_for_long_is_given_up(
     with pytest.raises(InvalidFormatError, match=r"too complex \(compiling it took over"):
         SchemaType().compile({"multipleOf": 1_000_003}, tokenizer, padded(tokenizer))
     assert time.monotonic() - begin < 10
+
+
+def test_a_grammar_that_fills_its_memory_is_given_up(
+    pieces: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "TRIAL_SECONDS", 12)  # it takes four
+    monkeypatch.setattr(trying, "TRIAL_BYTES", 128 << 20)  # it takes 300 MB
+    with pytest.raises(InvalidFormatError, match=r"too complex \(compiling it crashed\)"):
+        SchemaType().compile({"multipleOf": 1_000_003}, pieces, padded(pieces))
+    assert SchemaType().compile({"multipleOf": 1_003}, pieces, padded(pieces))
 
 
 def test_a_grammar_that_fails_after_a_few_bytes_is_refused_beforehand(

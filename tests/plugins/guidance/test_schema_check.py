@@ -6,6 +6,7 @@ import pytest
 from corral_guidance.keywords import MAX_ALTERNATIVES
 from corral_guidance.kinds import JsonType, SchemaType
 from corral_guidance.schema import checked, is_small
+from corral_kernel.contracts import Tokenizer
 from corral_kernel.errors import InvalidFormatError
 
 
@@ -57,6 +58,9 @@ def nested(levels: int) -> dict[str, Any]:
         ({"pattern": "a(?!b)"}, "#/pattern: patterns that look ahead or behind"),
         ({"patternProperties": {"(?<=a)": {}}}, "#/patternProperties/"),
         ({"format": "regex"}, "#/format: the format regex cannot be enforced"),
+        (field({"multipleOf": 0.123456789}), "#/properties/a~1b/multipleOf: the number has too"),
+        (field({"multipleOf": 5_000_000_000}), "#/properties/a~1b/multipleOf: the number has too"),
+        ({"anyOf": [{"multipleOf": 0.07}]}, "#/anyOf/0/multipleOf: the number has too many digits"),
         ({"$ref": "https://example.org/x"}, r"#/\$ref: wanted a reference within the schema"),
         ({"$ref": "#/$defs/none"}, r"#/\$ref: there is nothing at #/\$defs/none"),
         ({"$ref": "#/anyOf/7", "anyOf": [{}]}, "there is nothing at"),
@@ -70,6 +74,63 @@ def nested(levels: int) -> dict[str, Any]:
 def test_what_is_wrong_is_told_with_a_pointer(spec: Any, message: str) -> None:
     with pytest.raises(InvalidFormatError, match=message):
         SchemaType().check(spec)
+
+
+OVERLAP = {"patternProperties": {"^a": {"type": "null"}, "b$": {"type": "string"}}}
+AROUND = {"$ref": "#", "required": ["a/b"]}
+INNER = {"properties": {"x": {"$ref": "#/$defs/b", "required": ["x"]}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (field(OVERLAP), r"#/properties/a~1b/patternProperties: .* are not disjoint"),
+        ({"items": {"anyOf": [{}, OVERLAP]}}, "#/items/anyOf/1/patternProperties: "),
+        (
+            {"oneOf": [{"type": "null"}, {**field(OVERLAP), "required": ["a/b"]}]},
+            "#/oneOf/1/properties/a~1b/patternProperties: ",
+        ),
+        (
+            {"allOf": [{"patternProperties": {"^a": {}}}, {"patternProperties": {"b": {}}}]},
+            "#/allOf/0/patternProperties: ",
+        ),
+        (field(AROUND), r"#/properties/a~1b/\$ref: circular references with sibling keys"),
+        ({"$defs": {"c": field(AROUND)}, "$ref": "#/$defs/c"}, r"#/\$defs/c/properties/a~1b/\$ref"),
+        (
+            {
+                "$ref": "#/$defs/a",
+                "$defs": {"a": INNER, "b": field({"$ref": "#/$defs/a", "type": "object"})},
+            },
+            r"#/\$defs/b/properties/a~1b/\$ref: circular",
+        ),
+        (field({"$ref": "#none"}), r"#/properties/a~1b/\$ref: Anchor 'none' does not exist"),
+        (field({"pattern": "("}), "#/properties/a~1b/pattern: regex parse error.*unclosed group"),
+        (field({"propertyNames": {"pattern": "("}}), "#/properties/a~1b: regex parse error"),
+        (field({"patternProperties": {"(": {}}}), "#/properties/a~1b/patternProperties: regex"),
+        (
+            {
+                "properties": {"a": {}, "b": {}},
+                "type": "object",
+                "required": ["a"],
+                "maxProperties": 1,
+            },
+            "#/maxProperties: min/maxProperties only supported",
+        ),
+        ({"$ref": "#/$defs/no", "$defs": {"no": False}}, r"#/\$defs/no: Unsatisfiable schema"),
+        (
+            {"$ref": "#/$defs/n", "$defs": {"n": {"type": "null", "allOf": [False]}}},
+            r"#/\$defs/n: Unsatisfiable schema",
+        ),
+        ({"allOf": [False]}, "#: Unsatisfiable schema"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_what_the_compiler_complains_of_is_told_with_a_pointer(
+    pieces: Tokenizer, spec: Any, message: str
+) -> None:
+    SchemaType().check(spec)
+    with pytest.raises(InvalidFormatError, match=f"format at {message}"):
+        SchemaType().compile(spec, pieces, len(pieces.pieces))
 
 
 @pytest.mark.parametrize(
