@@ -72,7 +72,8 @@ class Ollama(Dialect):
 
     Args:
         model: Name of the model.
-        options: Sent with every request: those that loading depends on.
+        options: Sent with every request: those that loading depends on, and what shall not be as
+            `Dialect` says.
     """
 
     def __init__(self, model: str, options: dict[str, Any]) -> None:
@@ -114,7 +115,8 @@ class Ollama(Dialect):
         await ask(port, "/api/generate", {"model": self._model, "keep_alive": 0})
 
     async def _ask(self, port: int, path: str, tokens: int, **fields: Any) -> Answer:
-        options = self._options | {"temperature": 0, "repeat_penalty": 1, "num_predict": tokens}
+        greedy = {"temperature": 0, "repeat_penalty": 1, "num_predict": tokens}
+        options = greedy | self._options
         body = {"model": self._model, "options": options, "stream": True, **fields}
         return answer(await ask(port, path, body), read_ollama)
 

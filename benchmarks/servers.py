@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import httpx
 import psutil  # type: ignore[import-untyped] # it has no stubs here
@@ -101,7 +101,7 @@ def corral(load: Load) -> Iterator[Server]:
         port = free_port()
         environment = corral_environment(home, port, load.slots)
         with started(SERVE, port, "/api/version", environment) as (process, last_words):
-            _create(port, load.model)
+            create(port, load.model)
             yield Server("corral", port, Ollama(MODEL, dict(load.options)), process, last_words)
 
 
@@ -116,15 +116,19 @@ def corral_environment(home: str, port: int, slots: int) -> dict[str, str]:
     }
 
 
-def _create(port: int, path: Path) -> None:
-    """Make a model of a GGUF file, through the API."""
-    with path.open("rb") as file:
-        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        file.seek(0)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_S) as client:
-            client.post(f"/api/blobs/{digest}", content=file).raise_for_status()
-            body = {"model": MODEL, "files": {path.name: digest}, "stream": False}
-            client.post("/api/create", json=body).raise_for_status()
+def create(port: int, path: Path, parameters: dict[str, Any] | None = None) -> None:
+    """Make a model of a file, or of all files of a folder, through the API."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    digests: dict[str, str] = {}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_S) as client:
+        for one in files:
+            name = one.name if one == path else one.relative_to(path).as_posix()
+            with one.open("rb") as file:
+                digests[name] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                file.seek(0)
+                client.post(f"/api/blobs/{digests[name]}", content=file).raise_for_status()
+        body = {"model": MODEL, "files": digests, "parameters": parameters or {}, "stream": False}
+        client.post("/api/create", json=body).raise_for_status()
 
 
 @contextlib.contextmanager
