@@ -34,7 +34,7 @@ async def chat(request: Request[Any, Any, Any], corral: NamedDependency[Corral])
     remember(request, context)
     check_top_logprobs(body.top_logprobs)
     model = await find_model(corral, body.model, "chat")
-    writer = _ChatWriter(context, started_ns)
+    writer = _ChatWriter(context, started_ns, model)
     call = _call(body, model)
     if not body.messages and body.keep_alive == 0:
         return await completions.unload(corral, call, writer)
@@ -54,6 +54,7 @@ def _call(body: ChatRequest, model: Model) -> CompletionCall:
         options=body.options,
         keep_alive_ns=body.keep_alive,
         messages=tuple(map(_message, body.messages)),
+        think=body.think,
         format=format_of(body.format),
         truncate=body.truncate is not False,
         shift=body.shift,
@@ -82,5 +83,6 @@ class _ChatWriter(Writer):
             message=ResponseMessage(role=role, content=text.content, thinking=text.thinking),
             done=done,
             logprobs=logprobs_of(text.logprobs),
+            **self.place,
             **more,
         )

@@ -17,7 +17,7 @@ from corral_api.wire.requests import GenerateRequest
 from corral_api.wire.responses import GenerateResponse
 from corral_api.wire.times import now_text
 from corral_kernel.calls import CompletionCall
-from corral_kernel.errors import InvalidRequestError, UnsupportedError
+from corral_kernel.errors import InvalidRequestError
 from corral_kernel.frames import Done, Text
 from corral_kernel.models import Model
 from corral_kernel.service import Corral
@@ -34,7 +34,7 @@ async def generate(
     remember(request, context)
     check_top_logprobs(body.top_logprobs)
     model = await find_model(corral, body.model, "generate")
-    writer = _GenerateWriter(context, started_ns)
+    writer = _GenerateWriter(context, started_ns, model)
     call = _call(body, model)
     if not body.prompt and body.keep_alive == 0:
         return await completions.unload(corral, call, writer)
@@ -51,11 +51,6 @@ def _check(body: GenerateRequest, model: Model, has: tuple[str, ...]) -> None:
     check_capabilities(model, body.model, has, think=body.think, more=insert)
     if body.prompt and body.images:
         refuse_images(body.model)
-    if body.prompt and body.template:
-        raise UnsupportedError(
-            "this release cannot render a request's own 'template' (a Go template): leave it out, "
-            'or send a rendered prompt with "raw": true'
-        )
 
 
 def _call(body: GenerateRequest, model: Model) -> CompletionCall:
@@ -65,6 +60,9 @@ def _call(body: GenerateRequest, model: Model) -> CompletionCall:
         keep_alive_ns=body.keep_alive,
         prompt=body.prompt,
         system=body.system or None,
+        template=body.template,
+        suffix=body.suffix,
+        think=body.think,
         raw=body.raw,
         context_ids=body.context,
         format=format_of(body.format),
@@ -84,6 +82,7 @@ class _GenerateWriter(Writer):
             thinking=text.thinking,
             done=done,
             logprobs=logprobs_of(text.logprobs),
+            **self.place,
             **more,
         )
 

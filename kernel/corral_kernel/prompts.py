@@ -1,56 +1,168 @@
 """Which prompt a completion has: the messages of model and request, and who renders them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from corral_kernel.calls import CompletionCall
-from corral_kernel.contracts import Message
-from corral_kernel.errors import InvalidModelError, TemplateError, UnsupportedError
+from corral_kernel.contracts import Claim, Message
+from corral_kernel.errors import (
+    CorralError,
+    InvalidModelError,
+    InvalidRequestError,
+    TemplateError,
+    UnsupportedError,
+)
 from corral_kernel.frames import PromptSpec
 from corral_kernel.models import DEFAULT_TEMPLATE, Model
 from corral_kernel.plugins import Plugins
 
 JINJA = "jinja"
-PLAIN = "prompt"
+GO = "go"
+HARMONY_FAMILIES = ("gptoss", "gpt-oss")
+HARMONY_MARKS = ("<|start|>", "<|end|>")
 
 
-def prompt_spec(call: CompletionCall, plugins: Plugins) -> PromptSpec:
+def prompt_spec(
+    call: CompletionCall, plugins: Plugins, *, go_template: bool | None = None
+) -> PromptSpec:
     """Put together what the worker renders.
 
+    Args:
+        call: What is asked.
+        plugins: Whose renderers there are.
+        go_template: As for `choose_template`.
+
     Raises:
-        TemplateError: If nothing installed renders this model's template.
+        TemplateError: If the model has a Go template that does not parse.
+        UnsupportedError: If nothing installed renders this model's template.
     """
     if call.raw:
         return PromptSpec(text=call.prompt, cut_middle=call.truncate)
-    renderer, template = choose_template(call.model)
+    if call.template:
+        renderer, template = GO, call.template
+    else:
+        renderer, template = choose_template(call.model, plugins, go_template=go_template)
     if renderer not in plugins.renderers:
         raise UnsupportedError(f"no installed plugin renders {renderer!r} templates")
     chat = call.messages is not None
+    alone = bool(call.suffix)  # a text with a gap is no conversation
     return PromptSpec(
         renderer=renderer,
         template=template,
-        messages=_messages(call),
+        messages=(Message(role="user", content=call.prompt),) if alone else _messages(call),
         context_ids=call.context_ids,
-        drop_messages=call.truncate,
+        drop_messages=call.truncate and not (alone or call.template),
         cut_middle=call.truncate and not chat,
+        think=call.think,
+        suffix=call.suffix,
     )
 
 
-def choose_template(model: Model) -> tuple[str, str]:
-    """Name of the renderer, and the template.
+def forwarded_prompt(
+    call: CompletionCall, plugins: Plugins, claim: Claim, *, go_template: bool | None = None
+) -> PromptSpec:
+    """Put together what an engine with a loop of its own is given.
+
+    One that takes chats has its own templates: of ours, none is asked for.
 
     Raises:
-        TemplateError: For a model that has a Go template alone.
+        TemplateError: If it takes texts, and nothing installed renders this model's template.
+        UnsupportedError: If the rendered prompt is asked for, which only that engine knows.
     """
-    if model.jinja_template:
+    if claim.takes == "text":
+        spec = prompt_spec(
+            msgspec.structs.replace(call, context_ids=()), plugins, go_template=go_template
+        )
+        return msgspec.structs.replace(spec, drop_messages=False, cut_middle=False)
+    if call.render_only:
+        raise UnsupportedError(f"the prompt of {call.model.name.short} is not rendered here")
+    if call.raw:
+        return PromptSpec(text=call.prompt)
+    return PromptSpec(messages=_messages(msgspec.structs.replace(call, context_ids=())))
+
+
+def untold(call: CompletionCall, claim: Claim) -> Iterator[str]:
+    """Tell what of a request an engine with a loop of its own is not told."""
+    if claim.takes == "tokens":
+        return
+    engine = f"the engine of {call.model.name.short} has a loop of its own"
+    if call.context_ids:
+        yield f'"context" is ignored: {engine}, and knows no token ids of ours; use /api/chat'
+    if call.shift is not None:
+        yield f'"shift" is ignored: {engine}'
+
+
+def choose_template(
+    model: Model, plugins: Plugins, *, go_template: bool | None = None
+) -> tuple[str, str]:
+    """Name of the renderer, and the template.
+
+    Args:
+        model: That has a Go template, a Jinja one, both or none.
+        plugins: Whose renderers describe them.
+        go_template: Of two, whether to take Go's; None: the one that can do more.
+
+    Raises:
+        TemplateError: If both are there, and Go's does not parse.
+        UnsupportedError: If it wants a renderer of Ollama's, and its weights have no template.
+    """
+    if model.config.renderer:
+        if model.jinja_template:
+            return JINJA, model.jinja_template  # which that renderer reproduces
+        raise UnsupportedError(
+            f"{model.name.short} wants the renderer {model.config.renderer!r}, which this release "
+            "does not have: send a rendered prompt to /api/generate with raw true"
+        )
+    if not model.jinja_template:
+        return GO, model.template or DEFAULT_TEMPLATE
+    if not model.template:
         return JINJA, model.jinja_template
-    if model.template.strip() in ("", DEFAULT_TEMPLATE):
-        return PLAIN, DEFAULT_TEMPLATE
-    raise TemplateError(
-        f"{model.name.short} has a Go template and no Jinja one inside its weights; this release "
-        "renders Jinja templates only: send a rendered prompt to /api/generate with raw true"
+    speaks_harmony = model.family in HARMONY_FAMILIES and all(
+        mark in model.template for mark in HARMONY_MARKS
     )
+    if go_template is None:
+        go_template = not _does_jinja_more(model, plugins)
+    if model.config.parser or speaks_harmony or go_template:
+        return GO, model.template
+    return JINJA, model.jinja_template
+
+
+def _does_jinja_more(model: Model, plugins: Plugins) -> bool:
+    """Whether the Jinja template has places for what the Go template has none for."""
+    if GO not in plugins.renderers or JINJA not in plugins.renderers:
+        return GO not in plugins.renderers
+    go = plugins.renderers[GO][1].describe(model.template)
+    jinja = plugins.renderers[JINJA][1].describe(model.jinja_template)
+    if len(jinja.capabilities) > len(go.capabilities):
+        return jinja.tool_round_trip or not go.tool_round_trip
+    same = jinja.capabilities == go.capabilities and "tools" in go.capabilities
+    return same and jinja.tool_round_trip and not go.tool_round_trip
+
+
+def takes_suffix(model: Model, plugins: Plugins, *, go_template: bool | None = None) -> bool:
+    """Whether the template of a model has a place for what follows a gap."""
+    try:
+        renderer, template = choose_template(model, plugins, go_template=go_template)
+        known = plugins.renderers.get(renderer)
+        return known is not None and "insert" in known[1].describe(template).capabilities
+    except CorralError:  # which a request will tell
+        return False
+
+
+def check_template(template: str, plugins: Plugins) -> None:
+    """Refuse a TEMPLATE that does not parse.
+
+    Raises:
+        InvalidRequestError: With the parser's words.
+    """
+    if GO not in plugins.renderers:
+        return
+    try:
+        plugins.renderers[GO][1].describe(template)
+    except TemplateError as error:
+        raise InvalidRequestError(f"template error: {error}") from error
 
 
 def _messages(call: CompletionCall) -> tuple[Message, ...]:

@@ -1,8 +1,8 @@
-"""Chat templates: those in Jinja, as GGUF files carry them, and the plain prompt."""
+"""Chat templates: in Jinja, as GGUF files carry them, and in Go, as Modelfiles do."""
 
 from collections.abc import Sequence
 
-from corral_chat.renderers import JinjaRenderer, PromptRenderer
+from corral_chat.renderers import GoRenderer, JinjaRenderer
 from corral_kernel.contracts import ChatRenderer
 from corral_kernel.plugins import hookimpl
 
@@ -11,4 +11,4 @@ CORRAL_API_VERSION = 1
 
 @hookimpl
 def corral_chat_formats() -> Sequence[ChatRenderer]:
-    return [JinjaRenderer(), PromptRenderer()]
+    return [JinjaRenderer(), GoRenderer()]

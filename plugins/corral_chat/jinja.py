@@ -15,7 +15,7 @@ import msgspec
 from corral_chat.bounds import OverBoundsError, check_chars, start
 from corral_chat.environment import ChatEnvironment, RefusedError
 from corral_kernel.contracts import Conversation, Message
-from corral_kernel.errors import TemplateError
+from corral_kernel.errors import TemplateBoundsError, TemplateError
 
 MAX_TEMPLATE_CHARS = 64 * 1024
 COMPILED_TEMPLATES = 16
@@ -142,7 +142,9 @@ def _told(template: jinja2.Template | None = None) -> Iterator[None]:
         if template is not None:
             line = _line(template, error.__traceback__) or line
         where = "the chat template" if line is None else f"line {line} of the chat template"
-        raise TemplateError(f"{where}: {_words(error)}") from error
+        over = isinstance(error, OverBoundsError | RecursionError)
+        kind = TemplateBoundsError if over else TemplateError
+        raise kind(f"{where}: {_words(error)}") from error
 
 
 def _words(error: Exception) -> str:

@@ -1,19 +1,26 @@
-"""The renderers: Jinja, and the plain prompt of models that have no template."""
+"""The renderers: Jinja, and Go's templates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
-from corral_kernel.contracts import ChatRenderer, Conversation, Message, TextPart
-from corral_kernel.errors import TemplateError
+from corral_kernel.contracts import ChatRenderer, Conversation, TemplateTraits, TextPart
 
-PLAIN_PROMPT = "{{ .Prompt }}"
+_DESCRIBED = 256
+"""So many templates' traits are kept."""
 
 
 class JinjaRenderer(ChatRenderer):
     """Renders the chat templates of GGUF files and Hugging Face models."""
 
     name = "jinja"
+
+    def describe(self, template: str) -> TemplateTraits:
+        """Tell what a template has places for, by the words in it."""
+        from corral_chat.traits import jinja_traits
+
+        return jinja_traits(template)
 
     def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
         """Render a conversation; an assistant's message at its end is one to go on with.
@@ -26,54 +33,38 @@ class JinjaRenderer(ChatRenderer):
         return [TextPart(render(template, conversation))]
 
 
-class PromptRenderer(ChatRenderer):
-    """What a model without a template is asked: users' texts and answers, and nothing around them.
+class GoRenderer(ChatRenderer):
+    """Renders the templates of Modelfiles, which are written in Go's text/template.
 
-    That is the Go template `{{ .Prompt }}`, executed turn by turn; the only one there is here.
+    An empty one is `{{ .Prompt }}`: users' texts and answers, and nothing around them.
     """
 
-    name = "prompt"
+    name = "go"
 
-    def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
-        """Render a conversation; system messages are not shown.
+    def describe(self, template: str) -> TemplateTraits:
+        """Tell what a template has places for, by the fields that it uses.
 
         Raises:
-            TemplateError: If the template is neither empty nor `{{ .Prompt }}`.
+            TemplateError: If it does not parse, or is over the bounds.
         """
-        _check_plain(template)
-        return [TextPart("".join(_turns(_merged(conversation.messages))))]
+        return _go_traits(template)
+
+    def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
+        """Render a conversation; an assistant's message at its end is one to go on with.
+
+        Raises:
+            TemplateError: If the template does not parse, fails, or is over the bounds.
+        """
+        from corral_chat.gotemplate.chat import render
+
+        return [TextPart(render(template or PLAIN_PROMPT, conversation))]
 
 
-def _check_plain(template: str) -> None:
-    if template.strip() not in ("", PLAIN_PROMPT):
-        raise TemplateError(
-            f"the model has a Go template and no other: this release renders none but "
-            f"{PLAIN_PROMPT}; use a model whose GGUF file has a chat template"
-        )
+PLAIN_PROMPT = "{{ .Prompt }}"
 
 
-def _merged(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-    """Give role and content, with neighbours of one role as one message; tools' stay apart."""
-    role, texts = "", list[str]()
-    for message in messages:
-        if texts and (message.role != role or role == "tool"):
-            yield role, "\n\n".join(texts)
-            texts = []
-        role = message.role
-        texts.append(message.content)
-    if texts:
-        yield role, "\n\n".join(texts)
+@lru_cache(_DESCRIBED)
+def _go_traits(template: str) -> TemplateTraits:
+    from corral_chat.traits import go_traits
 
-
-def _turns(messages: Iterator[tuple[str, str]]) -> Iterator[str]:
-    """Give the text of each turn; the template is executed for a turn when the next one begins."""
-    prompt = response = ""
-    for role, content in messages:
-        if (role == "system" and (prompt or response)) or (role == "user" and response):
-            yield prompt + response
-            prompt = response = ""
-        if role == "user":
-            prompt = content
-        elif role == "assistant":
-            response = content
-    yield prompt + response
+    return go_traits(template)

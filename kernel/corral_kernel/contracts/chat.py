@@ -37,12 +37,18 @@ class Conversation(Struct, frozen=True, kw_only=True):
         bos: Text of the token that begins a sequence; empty: none.
         eos: Text of the token that ends one; empty: none.
         now: Seconds since 1970, for templates that print the date.
+        tools: That the model may call, as the API carries them.
+        think: Whether to think, or how much; None: as the model does.
+        suffix: What is to follow the answer, which then fills the gap behind the last message.
     """
 
     messages: tuple[Message, ...]
     bos: str = ""
     eos: str = ""
     now: float = 0.0
+    tools: tuple[dict[str, Any], ...] = ()
+    think: bool | str | None = None
+    suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,18 @@ class MediaPart:
 Part = TextPart | MediaPart
 
 
+class TemplateTraits(Struct, frozen=True, kw_only=True):
+    """What a template has places for.
+
+    Args:
+        capabilities: Of `tools`, `insert` and `thinking`.
+        tool_round_trip: Whether it shows calls and their results to the model again.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    tool_round_trip: bool = False
+
+
 class ChatRenderer:
     """A template language; named, and chosen by the kernel.
 
@@ -72,6 +90,17 @@ class ChatRenderer:
     """
 
     name: str
+
+    def describe(self, template: str) -> TemplateTraits:
+        """Tell what a template has places for, without running it.
+
+        Called in the server, when a model is created and for each request: keep what was found.
+
+        Raises:
+            TemplateError: If it does not parse.
+        """
+        del template
+        return TemplateTraits()
 
     def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
         """Render a conversation to the text from which the model goes on.
