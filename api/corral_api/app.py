@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 from corral_api import root
 from corral_api.blobs import has_blob, put_blob
 from corral_api.chat import chat
+from corral_api.compare import compare
 from corral_api.create import create
 from corral_api.embed import embed, embeddings
 from corral_api.errors import EXCEPTION_HANDLERS
@@ -22,8 +23,9 @@ from corral_api.plugins import plugins
 from corral_api.ps import ps
 from corral_api.routing import finish
 from corral_api.show import show
-from corral_api.store_routes import copy, delete_model, pull, push
+from corral_api.store_routes import copy, delete_model
 from corral_api.tags import tags
+from corral_api.transfers import pull, push
 from corral_api.wire.decode import MAX_JSON_BYTES
 from corral_kernel.service import Corral
 
@@ -51,6 +53,7 @@ HANDLERS: Final = (
     plugins,
     options,
     samplers,
+    compare,
 )
 
 

@@ -9,11 +9,11 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from corral_api.answers import empty_response
-from corral_api.threads import to_its_end
 from corral_kernel.errors import InvalidDigestError
 from corral_kernel.names import parse_digest
 from corral_kernel.service import Corral
 from corral_kernel.store import BlobWriter
+from corral_kernel.threads import to_its_end
 
 _WRITE_BYTES: Final = 1 << 20
 

@@ -3,7 +3,12 @@
 from typing import Final
 
 from corral_api.errors import RefusalError
-from corral_kernel.errors import InvalidRequestError, MissingCapabilityError, UnsupportedError
+from corral_kernel.errors import (
+    InvalidModelError,
+    InvalidRequestError,
+    MissingCapabilityError,
+    UnsupportedError,
+)
 from corral_kernel.gotext import quote
 from corral_kernel.models import Model
 
@@ -35,7 +40,11 @@ def check_capabilities(
     Raises:
         RefusalError: If it is to think and cannot.
         MissingCapabilityError: If it lacks what else is needed.
+        InvalidModelError: If a file of a model that is a folder is missing or damaged. What a
+            model of one file lacks, Ollama tells as a capability.
     """
+    if model.problem and model.folder_files:
+        raise InvalidModelError(model.problem)
     if think and "thinking" not in has:
         raise RefusalError(400, f"{quote(sent)} does not support thinking")
     needed = ("completion", more) if more else ("completion",)

@@ -17,6 +17,7 @@ from corral_kernel import frames
 from corral_kernel.calls import Call, CompletionCall
 from corral_kernel.completion import Completion
 from corral_kernel.frames import Done, Text
+from corral_kernel.models import Model
 from corral_kernel.service import Corral
 
 REPEATED: Final = "repeat"
@@ -31,11 +32,20 @@ class Writer(ABC):
     Args:
         context: Of the request; names the model as the client does.
         started_ns: When the request came, by `time.perf_counter_ns`.
+        model: That answers.
+
+    Attributes:
+        place: Where the model runs, for each object: on which server, by which name; else nothing.
     """
 
-    def __init__(self, context: ErrorContext, started_ns: int) -> None:
+    def __init__(self, context: ErrorContext, started_ns: int, model: Model) -> None:
         self.context = context
         self.model = context.model
+        config = model.config
+        self.place: dict[str, Any] = {
+            "remote_model": config.remote_model,
+            "remote_host": config.remote_host,
+        }
         self.load_ns = 0
         self.warnings: tuple[str, ...] = ()
         self._started_ns = started_ns

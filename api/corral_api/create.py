@@ -1,6 +1,6 @@
 """`/api/create`: a model made of files, or of another model."""
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from typing import Any
 
 import msgspec
@@ -11,14 +11,13 @@ from litestar.status_codes import HTTP_200_OK
 from corral_api.answers import STREAM_JSON, json_response
 from corral_api.errors import ErrorContext, RefusalError, remember
 from corral_api.streaming import LineStream, while_connected
-from corral_api.threads import to_its_end
+from corral_api.transfers import progress_line, progress_response
 from corral_api.wire import requests
-from corral_api.wire.encode import encode_line
 from corral_api.wire.receive import receive
-from corral_api.wire.responses import ProgressResponse
 from corral_kernel import store
 from corral_kernel.service import Corral
 from corral_kernel.store import Progress
+from corral_kernel.threads import to_its_end
 
 
 @post("/api/create", status_code=HTTP_200_OK)
@@ -30,21 +29,25 @@ async def create(
     streaming = body.stream is not False
     context = ErrorContext("create", body.target)
     remember(request, context)
-    steps = _Steps(store.create_model(corral.store, _wanted(body)))
+    wanted = _wanted(body)
+    steps = _Steps(corral.create(wanted), await corral.pull_of_base(wanted))
     context = context._replace(streaming=streaming)
     remember(request, context)
     await steps.begin()
     if streaming:
-        return LineStream(steps, _line, context)
+        return LineStream(steps, progress_line, context)
     async with while_connected(request.receive):
-        return json_response(_answer(await steps.last()), media_type=STREAM_JSON)
+        return json_response(progress_response(await steps.last()), media_type=STREAM_JSON)
 
 
 class _Steps:
-    """The steps of a creation, each done in a thread."""
+    """The steps of a creation, each done in a thread; before them those of a pull, if need be."""
 
-    def __init__(self, steps: Generator[Progress, None, None]) -> None:
+    def __init__(
+        self, steps: Generator[Progress, None, None], pull: AsyncGenerator[Progress] | None
+    ) -> None:
         self._steps = steps
+        self._pull = pull
         self._first: Progress | None = None
 
     async def begin(self) -> None:
@@ -67,20 +70,20 @@ class _Steps:
 
     async def aclose(self) -> None:
         """Give up what is not done yet, and undo it."""
-        await to_its_end(self._steps.close)
+        try:
+            if self._pull is not None:
+                await self._pull.aclose()
+        finally:
+            await to_its_end(self._steps.close)
 
     async def _next(self) -> Progress | None:
+        if self._pull is not None:
+            step = await anext(self._pull, None)
+            if step is not None and step.status != "success":  # that is said once, in the end
+                return step
+            await self._pull.aclose()
+            self._pull = None
         return await to_its_end(next, self._steps, None)
-
-
-def _answer(step: Progress) -> ProgressResponse:
-    return ProgressResponse(
-        status=step.status, digest=step.digest, total=step.total, completed=step.completed
-    )
-
-
-def _line(step: Progress) -> bytes:
-    return encode_line(_answer(step))
 
 
 def _wanted(body: requests.CreateRequest) -> store.CreateRequest:

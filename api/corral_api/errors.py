@@ -133,9 +133,19 @@ def _invalid_format(message: str, _error: CorralError, context: ErrorContext) ->
     given = context.format
     if given is None or given.startswith(b"{") or given == b'"json"':
         return Problem(400, message)  # a schema that cannot be kept to
+    return Problem(_SERVER_ERROR, _no_format(given))
+
+
+def _unknown_format(message: str, _error: CorralError, context: ErrorContext) -> Problem:
+    """Tell of a type that nobody gives in the contract's words, then of those that there are."""
+    if context.format is None:
+        return Problem(_SERVER_ERROR, message)
+    return Problem(_SERVER_ERROR, f"{_no_format(context.format)}: {message}")
+
+
+def _no_format(given: bytes) -> str:
     text = quote(given.decode("utf-8", "replace"))
-    expected = 'expected "json" or a valid JSON Schema object'
-    return Problem(_SERVER_ERROR, f"invalid format: {text}; {expected}")
+    return f'invalid format: {text}; expected "json" or a valid JSON Schema object'
 
 
 def _no_manifest(message: str, _error: CorralError, _context: ErrorContext) -> Problem:
@@ -185,8 +195,10 @@ _RULES: Final[dict[str, _Rule]] = {
     "invalid_digest": _says(400, "invalid digest format"),
     "invalid_option": _invalid_option,
     "invalid_format": _invalid_format,
+    "unknown_format": _unknown_format,
     "unsupported": _says(400),
     "missing_capability": _missing_capability,
+    "unusable_backend": _says(400),
     "prompt_too_long": _prompt_too_long,
     "model_not_found": _not_found,
     "manifest_not_found": _no_manifest,
@@ -194,10 +206,16 @@ _RULES: Final[dict[str, _Rule]] = {
     "queue_full": _says(503, "server busy, please try again.  maximum pending requests exceeded"),
     "shutting_down": _says(503),
     "cancelled": _says(499, "request canceled"),
+    "template_bounds": _says(400),
     "engine": _engine_failed,
     "sampler_failed": _says(500),
     "constraint_failed": _says(500),
     "worker_died": _worker_died,
+    "remote_host": _says(400),
+    "remote_refused": _says(400),
+    "remote_server": _says(502),
+    "remote_timeout": _says(504),
+    "remote_busy": _says(503),
 }
 """By code; one that is not here has the rule of its base class, in the end that of `internal`."""
 

@@ -36,6 +36,8 @@ def serve(settings: Settings) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for name in ("httpx", "httpcore"):  # their lines hold whole URLs, some of which are signed
+        logging.getLogger(name).setLevel(logging.WARNING)
     for words in settings.unused:
         _log.warning("%s", words)
     address, port = bind_address(settings.host)

@@ -59,6 +59,8 @@ def at_most(number: int) -> ArgumentCheck:
 _SERVER_VARIABLES: Final = tuple(name for name, found in VARIABLES.items() if found.of_server)
 _LATER: Final = "not in this release: "
 
+_INSECURE: Final = Flag("insecure", "ask the registry by plain http")
+
 _SHOW_SECTIONS: Final = tuple(
     Flag(name, f"show the {name} of a model")
     for name in ("license", "modelfile", "parameters", "template", "system")
@@ -117,7 +119,24 @@ COMMANDS: Final = (
             Flag("hidethinking", f"{_LATER}do not show what the model thinks"),
             Flag("truncate", "embedding models: cut inputs that are too long (default true)"),
             Flag("dimensions", "embedding models: length of the vector", kind="int"),
+            _INSECURE,
         ),
+    ),
+    Command(
+        name="pull",
+        usage="pull MODEL",
+        help="Pull a model from a registry",
+        handler="corral_cli.pull:pull",
+        check=exactly(1),
+        flags=(_INSECURE,),
+    ),
+    Command(
+        name="push",
+        usage="push MODEL",
+        help="Push a model to a registry",
+        handler="corral_cli.pull:push",
+        check=exactly(1),
+        flags=(_INSECURE,),
     ),
     Command(
         name="stop",
@@ -155,6 +174,25 @@ COMMANDS: Final = (
         help="Remove models",
         handler="corral_cli.manage:remove",
         check=at_least(1),
+    ),
+    Command(
+        name="compare",
+        usage="compare MODEL_A MODEL_B",
+        help="Run two models on the same prompts: where they differ, how far, how fast",
+        handler="corral_cli.compare:compare",
+        check=exactly(2),
+        flags=(
+            Flag(
+                "prompts", "file of prompts, one a line (default: eight short ones)", kind="string"
+            ),
+            Flag("max-tokens", "tokens of each answer (default 64)", kind="int"),
+            Flag("num-ctx", "context length to load both with", kind="int"),
+            Flag("seed", "for engines that draw by themselves", kind="int"),
+            Flag("backend-a", "backend for the first model", kind="string"),
+            Flag("backend-b", "backend for the second model", kind="string"),
+            Flag("plot", "write the divergence of each token as SVG to this file", kind="string"),
+            Flag("json", "print what the server answers"),
+        ),
     ),
     Command(
         name="samplers",
@@ -196,10 +234,9 @@ COMMANDS: Final = (
             help="Not in this release",
             handler="corral_cli.manage:not_in_this_release",
             check=at_least(0),
-            flags=(Flag("insecure", "use an insecure registry"),),
             hidden=True,
         )
-        for name in ("pull", "push", "signin", "signout", "login", "logout", "launch")
+        for name in ("signin", "signout", "login", "logout", "launch")
     ),
 )
 

@@ -9,25 +9,23 @@ from typing import Any, Final
 from corral_cli import wire
 from corral_cli.client import Client, connect
 from corral_cli.errors import CommandError
+from corral_cli.folders import left_out_line
 from corral_cli.modelfiles import Files, gather
 from corral_cli.options import parameter_types
 from corral_cli.parser import Call
-from corral_cli.progress import Bar, Progress
+from corral_cli.progress import Progress
+from corral_cli.pull import show_steps
 from corral_cli.upload import send_file
 from corral_kernel.errors import InvalidNameError
 from corral_kernel.modelfile import KNOWN_PARAMETERS, MAX_BYTES, Modelfile, ParameterTypes, parse
 from corral_kernel.names import ModelName
+from corral_kernel.remotes import split_source
 
 _LATER: Final = {
     "quantize": "quantizing",
     "draft-quantize": "quantizing",
     "experimental": "importing safetensors",
 }
-
-_TEMPLATE_WAITS: Final = (
-    "warning: TEMPLATE is stored and shown, but this release does not render it: "
-    "chats use the template inside the model file\n"
-)
 
 
 def create(call: Call) -> None:
@@ -45,34 +43,41 @@ def create(call: Call) -> None:
     for flag, what in _LATER.items():
         if flag in call.flags:
             raise CommandError(f"--{flag}: {what} is not part of this release of corral")
-    modelfile, folder = _read(call.text("file"))
+    modelfile, path = _read(call.text("file"))
     for parameter in modelfile.deprecated:
         sys.stdout.write(f"warning: parameter {parameter} is deprecated\n")
-    if modelfile.template:
-        sys.stderr.write(_TEMPLATE_WAITS)
-    files = gather(modelfile, folder)
+    folder = path.absolute().parent if path else Path.cwd()
+    files = gather(modelfile, folder, path)
+    if files.left_out:
+        sys.stderr.write(left_out_line(files.left_out))
     body = {"model": name, **_fields(modelfile), "stream": True}
     if files.source:
-        body["from"] = files.source
+        body |= _source(files.source)
     with connect() as client, Progress() as progress:
         _send(client, body, files, progress)
 
 
-def _read(given: str | None) -> tuple[Modelfile, Path]:
-    """Read the Modelfile; gives the folder too that its paths are relative to.
+def _source(text: str) -> dict[str, str]:
+    """The fields for a model that the server has, or that it is to ask another server for."""
+    found = split_source(text)
+    return {"from": found[1], "remote_host": found[0]} if found else {"from": text}
 
-    Without a Modelfile and without being told of one, the model file of this folder is meant.
+
+def _read(given: str | None) -> tuple[Modelfile, Path | None]:
+    """Read the Modelfile; gives too where it lies.
+
+    Without a Modelfile and without being told of one, the model in this folder is meant.
     """
     path = Path(given or "Modelfile")
     if given is None and not path.exists():
-        return parse("FROM ."), Path.cwd()
+        return parse("FROM ."), None
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise CommandError(f"open {path}: {reason}") from None
-    return parse(data, _types), path.absolute().parent
+    return parse(data, _types), path
 
 
 def _types(names: frozenset[str]) -> ParameterTypes:
@@ -103,16 +108,6 @@ def _fields(modelfile: Modelfile) -> dict[str, Any]:
 def _send(client: Client, body: dict[str, Any], files: Files, progress: Progress) -> None:
     for field, paths in (("files", files.weights), ("adapters", files.adapters)):
         if paths:
-            body[field] = {path.name: send_file(client, path, progress) for path in paths}
-    bars: dict[str, Bar] = {}
-    done = False
-    for line in client.stream("/api/create", body, wire.Progress):
-        done = done or line.status == "success"
-        if line.digest and line.total:
-            if line.digest not in bars:
-                bars[line.digest] = progress.bar(line.status, line.total)
-            bars[line.digest].advance(line.completed)
-        elif line.status:
-            progress.step(line.status)
-    if not done:
+            body[field] = {name: send_file(client, paths[name], progress) for name in sorted(paths)}
+    if not show_steps(client.stream("/api/create", body, wire.Progress), progress):
         raise CommandError("the server ended its answer without reporting success")

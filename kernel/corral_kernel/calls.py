@@ -29,6 +29,9 @@ class CompletionCall(Call, frozen=True, kw_only=True):
     Args:
         messages: A whole conversation; the model's own messages and system go before it.
         prompt: A user's prompt instead; `system` replaces the model's.
+        template: A Go template in place of the model's.
+        suffix: What is to follow the answer: it fills the gap between `prompt` and this.
+        think: Whether to think, or how much; None: as the model does.
         raw: Take `prompt` verbatim.
         context_ids: Token ids of an earlier answer, whose text goes before the prompt.
         format: JSON text of a format; None: free text.
@@ -41,6 +44,9 @@ class CompletionCall(Call, frozen=True, kw_only=True):
     messages: tuple[Message, ...] | None = None
     prompt: str = ""
     system: str | None = None
+    template: str = ""
+    suffix: str = ""
+    think: bool | str | None = None
     raw: bool = False
     context_ids: tuple[int, ...] = ()
     format: bytes | None = None
@@ -89,15 +95,47 @@ class RunningModel(Struct, frozen=True, kw_only=True):
     details: Mapping[str, str | int] = {}
 
 
+class BackendBid(Struct, frozen=True, kw_only=True):
+    """What a backend bids for a model: `why` in its plugin's words, `confidence` in (0, 1]."""
+
+    name: str
+    why: str
+    confidence: float
+
+
+class AbsentBackend(Struct, frozen=True, kw_only=True):
+    """A backend that cannot be used here and would run a model.
+
+    Args:
+        name: Of the backend.
+        why: It would; empty: it cannot tell without its library.
+        needs: Import name of the library that is missing.
+        install: What to do about it.
+    """
+
+    name: str
+    why: str
+    needs: str
+    install: str
+
+
 class BackendChoice(Struct, frozen=True, kw_only=True):
     """The backend that would run a model.
 
     Args:
         name: Empty: none would.
         why: Its plugin's words for its bid.
+        confidence: Of its bid; 0: none would.
+        chosen_by: `option`, `parameter`, `order` or `bid`; see `choosing.Choice`.
+        others: Bids that were not chosen, the highest first.
+        absent: Backends that would bid if their library were installed.
         error: Why none would.
     """
 
     name: str = ""
     why: str = ""
+    confidence: float = 0.0
+    chosen_by: str = ""
+    others: tuple[BackendBid, ...] = ()
+    absent: tuple[AbsentBackend, ...] = ()
     error: str = ""

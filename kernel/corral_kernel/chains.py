@@ -205,19 +205,32 @@ class _Resolver:
     # --- what is told ----------------------------------------------------------------------------
 
     def _tell_off(self, off: list[_Use], used: list[_Use], *, greedy: bool) -> None:
-        """Name samplers that were asked for and do nothing, and what was set for them in vain."""
-        read = {name for use in used for name in use.reads} | ({"temperature"} if greedy else set())
+        """Name samplers that were asked for and do nothing, and what was set for them in vain.
+
+        What switches a sampler off is obeyed, whatever else is set for it.
+        """
+        obeyed = {name for use in used for name in use.reads}
         if greedy:
+            obeyed.add("temperature")
             off = [use for use in off if use.reads != {"temperature"}]
-        if off and self._given.samplers is not None:
-            names = ", ".join(quote(use.kind.name) for use in off)
-            self._tell(f'option "{SAMPLERS.name}": {names} do nothing with these options')
+        in_vain: list[_Use] = []
         for use in off:
-            given = {n: v for n, v in self._given.flat.items() if n in use.reads and n not in read}
-            given |= self._given.nested.get(use.kind.name, {})
-            for name, value in given.items():
-                if value is not None and not self._turns_off(use, name):
-                    self._tell(f'option "{name}" is ignored: its sampler is off with these options')
+            switches = {name for name in self._given_to(use) if self._turns_off(use, name)}
+            obeyed |= switches
+            if not switches:
+                in_vain.append(use)
+        if in_vain and self._given.samplers is not None:
+            names = ", ".join(quote(use.kind.name) for use in in_vain)
+            self._tell(f'option "{SAMPLERS.name}": {names} do nothing with these options')
+        for name in (name for use in in_vain for name in self._given_to(use)):
+            if name not in obeyed:
+                self._tell(f'option "{name}" is ignored: its sampler is off with these options')
+
+    def _given_to(self, use: _Use) -> list[str]:
+        """Names of the fields that the request or the model sets for a sampler."""
+        nested = self._given.nested.get(use.kind.name, {})
+        names = [name for name in self._given.flat if name in use.reads]
+        return names + [name for name, value in nested.items() if value is not None]
 
     def _turns_off(self, use: _Use, name: str) -> bool:
         """Whether a field of a sampler that is off says no more than its default, or just that."""

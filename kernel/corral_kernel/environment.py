@@ -20,12 +20,14 @@ from corral_kernel.addresses import HostAddress, parse_host
 from corral_kernel.durations import FOREVER, MINUTE, SECOND, parse_keep_alive
 from corral_kernel.errors import InvalidRequestError
 from corral_kernel.gotext import parse_bool
+from corral_kernel.remotes import DEFAULT_REMOTES
 from corral_kernel.variables import UNUSED
 
 T = TypeVar("T")
 
 _UINT: Final = re.compile(r"[0-9]{1,20}")
 _UINT_LIMIT: Final = 2**64
+_MAX_STREAMS: Final = 64
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
 _SIZE_FACTORS: Final[dict[str, dict[str, int]]] = {
     binary: {unit: base**power for power, unit in enumerate(("", "K", "M", "G", "T", "P"))}
@@ -81,6 +83,15 @@ def home_dir(environ: Mapping[str, str]) -> Path:
     return _path(_clean(environ.get("CORRAL_HOME", "")) or "~/.corral")
 
 
+class HiddenText(str):
+    """A text with passwords in it, which no log shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All that a server takes from its environment. Durations are nanoseconds, sizes bytes."""
 
@@ -102,12 +113,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     context_length: int = 0  # default num_ctx; 0: automatic
     flash_attention: bool | None = None  # None: automatic
     kv_cache_type: str = ""  # "" is f16
+    execution_provider: str = ""  # of ONNX Runtime; "": the backend's default
     memory_budget_bytes: int | None = None  # for all loaded models; None: what the machine has
+    max_transfer_streams: int = 8  # parts of a blob that are fetched at once
+    registry_auth: str = HiddenText()  # HOST=USER:PASSWORD, separated by commas
+    go_template: bool | None = None  # of a Go and a Jinja template take Go's; None: by what they do
     noprune: bool = False
     no_cloud: bool = False
     debug: int = 0  # 1: debug messages, 2: traces too
     plugins: tuple[str, ...] | None = None  # the only ones to load; None: all that are found
     disable_plugins: tuple[str, ...] = ()
+    backend_order: tuple[str, ...] = ()  # of those that bid, these go first
+    remotes: tuple[str, ...] = DEFAULT_REMOTES  # hosts and networks that models may run on
     unused: tuple[str, ...] = ()  # what is set and not obeyed, in words for the log
 
     @classmethod
@@ -135,12 +152,18 @@ class Settings(Struct, frozen=True, kw_only=True):
             context_length=reader.uint("CONTEXT_LENGTH", 0),
             flash_attention=flag(environ, "FLASH_ATTENTION"),
             kv_cache_type=variable(environ, "KV_CACHE_TYPE").lower(),
+            execution_provider=variable(environ, "EXECUTION_PROVIDER"),
             memory_budget_bytes=reader.read("MEMORY_BUDGET", parse_size, None),
+            max_transfer_streams=min(max(reader.uint("MAX_TRANSFER_STREAMS", 8), 1), _MAX_STREAMS),
+            registry_auth=HiddenText(variable(environ, "REGISTRY_AUTH")),
+            go_template=flag(environ, "GO_TEMPLATE"),
             noprune=flag(environ, "NOPRUNE") or False,
             no_cloud=flag(environ, "NO_CLOUD") or False,
             debug=_debug_level(variable(environ, "DEBUG")),
             plugins=reader.items("PLUGINS"),
             disable_plugins=reader.items("DISABLE_PLUGINS") or (),
+            backend_order=reader.items("BACKEND_ORDER") or (),
+            remotes=reader.items("REMOTES") or DEFAULT_REMOTES,
             unused=tuple(_unused(environ)),
         )
 

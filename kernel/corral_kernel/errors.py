@@ -53,6 +53,12 @@ class InvalidFormatError(CorralError):
     code = "invalid_format"
 
 
+class UnknownFormatError(InvalidFormatError):
+    """A `format` of a type that no installed plugin gives."""
+
+    code = "unknown_format"
+
+
 class UnsupportedError(InvalidRequestError):
     """A request for something that this model, engine or release does not do."""
 
@@ -122,6 +128,12 @@ class NoBackendError(CorralError):
     code = "no_backend"
 
 
+class UnusableBackendError(NoBackendError):
+    """The backend that was asked for is not installed, or does not bid for the model."""
+
+    code = "unusable_backend"
+
+
 class LoadError(CorralError):
     """The engine could not load the model."""
 
@@ -164,6 +176,12 @@ class TemplateError(CorralError):
     code = "template"
 
 
+class TemplateBoundsError(TemplateError):
+    """A chat template that takes more time, memory or depth than it may."""
+
+    code = "template_bounds"
+
+
 class EngineError(CorralError):
     """The engine failed this job."""
 
@@ -196,6 +214,70 @@ class ConstraintFailedError(CorralError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"format {name!r} failed: {why}")
+
+
+class RemoteHostError(InvalidRequestError):
+    """A model on a server that this one may not ask.
+
+    Args:
+        why: What of its address is not allowed.
+    """
+
+    code = "remote_host"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"this server cannot run this remote model: {why}")
+
+
+class RemoteRefusedError(InvalidRequestError):
+    """The server on which a model runs refused the request as one that it cannot obey."""
+
+    code = "remote_refused"
+
+
+class RemoteServerError(CorralError):
+    """The server on which a model runs cannot be reached, refused us, or failed."""
+
+    code = "remote_server"
+
+
+class RemoteTimeoutError(RemoteServerError):
+    """The server on which a model runs took too long."""
+
+    code = "remote_timeout"
+
+
+class RemoteBusyError(RemoteServerError):
+    """The server on which a model runs has too much to do."""
+
+    code = "remote_busy"
+
+
+class RegistryError(CorralError):
+    """A registry has not what is wanted, refuses it, or answers what is none of it."""
+
+    code = "registry"
+
+
+class RegistryUnavailableError(RegistryError):
+    """A registry that fails now and may answer at another try.
+
+    Args:
+        message: What happened.
+        after_s: How long it asks to wait before that; None: it does not say.
+    """
+
+    code = "registry_unavailable"
+
+    def __init__(self, message: str, after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+class NoRangesError(RegistryError):
+    """A registry that gives blobs only from their beginning."""
+
+    code = "no_ranges"
 
 
 class WorkerError(CorralError):

@@ -49,6 +49,7 @@ def corral_claim(model: Model) -> Claim | None:
     Called in the server whenever a model is shown or about to be loaded, from metadata alone: open
     no file, import no backend. Every plugin whose library is installed is asked; the highest
     `confidence` wins, whatever the call order. An exception counts as no bid and is reported.
+    Others are asked only to tell who shows the model what to install; they may raise.
     """
 
 
@@ -90,7 +91,8 @@ def corral_chat_formats() -> Sequence[ChatRenderer]:
 
 @hookspec
 def corral_registries() -> Sequence[Registry]:
-    """Give the places where models come from.
+    """Give the places where models come from, and go to.
 
-    Called in the server once.
+    Called in the server once. Each lends models in place, or claims names and moves their blobs, or
+    both: see `Registry`. A name is pulled and pushed by the registry that claims it highest.
     """

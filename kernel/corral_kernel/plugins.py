@@ -26,6 +26,7 @@ from corral_kernel.contracts import (
 from corral_kernel.errors import PluginError
 from corral_kernel.fields import fields_of
 from corral_kernel.models import LentModel, Model
+from corral_kernel.names import ModelName
 from corral_kernel.samplers import check_sampler_type, standard_samplers
 
 logger = logging.getLogger(__name__)
@@ -243,6 +244,23 @@ class Plugins:
                 plugin.report("corral_claim", error)
         return sorted(bids, key=lambda bid: (-bid.claim.confidence, bid.claim.backend))
 
+    def missing_bids(self, model: Model) -> list[tuple[Backend, str]]:
+        """Backends whose library is not installed, and that would bid; each with why.
+
+        A claim tells without the library, mostly; one that cannot counts as a bid without a why.
+        """
+        found: list[tuple[Backend, str]] = []
+        for name in sorted(self.missing):
+            plugin, backend = self.backends[name]
+            try:
+                claim = plugin.ask("corral_claim", model=model)
+            except ANYTHING:
+                found.append((backend, ""))
+                continue
+            if isinstance(claim, Claim) and claim.backend == name:
+                found.append((backend, str(claim.why)))
+        return found
+
     def lent(self) -> list[LentModel]:
         """Every model that a registry lends."""
         lent: list[LentModel] = []
@@ -252,6 +270,17 @@ class Plugins:
             except ANYTHING as error:
                 plugin.report(f"registry {registry.name}", error)
         return lent
+
+    def registry_for(self, name: ModelName) -> Registry | None:
+        """The registry that pulls and pushes a name: the highest claim; None: nobody claims it."""
+        claims: list[tuple[float, Registry]] = []
+        for plugin, registry in self.registries.values():
+            try:
+                claims.append((float(registry.claim(name)), registry))
+            except ANYTHING as error:
+                plugin.report(f"registry {registry.name}", error)
+        best = max(claims, key=lambda claim: claim[0], default=None)
+        return best[1] if best and best[0] > 0 else None
 
     def load(self, plugin_name: str, request: LoadRequest) -> Engine:
         """Have a plugin load a model it claimed.

@@ -2,33 +2,54 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import Any, Literal, TypeVar
 
+import msgspec
+
+from corral_kernel.addresses import parse_host
 from corral_kernel.calls import BackendChoice, Call, CompletionCall, EncodeCall, RunningModel
+from corral_kernel.choosing import load_failed
 from corral_kernel.completion import Completion, Encoding, Granted, begin, gather_vectors
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
 from corral_kernel.errors import (
     CorralError,
+    LoadError,
     MissingCapabilityError,
+    ModelNotFoundError,
+    RemoteJobError,
     UnsupportedError,
     WorkerDiedError,
     WorkerError,
     WorkerHungError,
 )
-from corral_kernel.formats import check_format
+from corral_kernel.fields import fields_of
+from corral_kernel.formats import check_format, format_kind
+from corral_kernel.forwarding import check_forwarded_format
 from corral_kernel.frames import Encode, Generate
 from corral_kernel.models import Model
 from corral_kernel.names import ModelName
 from corral_kernel.options import BACKEND
 from corral_kernel.planning import Plan, Planner
 from corral_kernel.plugins import KERNEL, Plugins
-from corral_kernel.prompts import prompt_spec
+from corral_kernel.prompts import (
+    check_template,
+    choose_template,
+    forwarded_prompt,
+    prompt_spec,
+    takes_suffix,
+    untold,
+)
+from corral_kernel.remotes import DEFAULT_REMOTES, RemotePolicy
 from corral_kernel.scheduler import Lease, Limits, Scheduler
-from corral_kernel.store import Store, shown_template
+from corral_kernel.store import CreateRequest, Progress, Store, create_model, shown_template
+from corral_kernel.store.requests import parse_base, parse_stub
 from corral_kernel.supervisor import JobLimits, JobStream, WorkerSetup
+from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_options
+from corral_kernel.tasks.comparing import Side, compare
 from corral_kernel.telling import WarningLog
+from corral_kernel.transfers import Manner, Transfers
 
 T = TypeVar("T")
 NS = 1_000_000_000
@@ -53,6 +74,14 @@ class Corral:
             prune=not settings.noprune,
             lent=self.plugins.lent,
         )
+        self.transfers = Transfers(
+            self.store,
+            self.plugins.registry_for,
+            settings.home,
+            auth=settings.registry_auth,
+            manner=Manner(streams=settings.max_transfer_streams),
+        )
+        self.remotes = RemotePolicy(_allowed(settings))
         self._planner = Planner(self.plugins, settings)
         self._warned = WarningLog()
         self._scheduler: Scheduler | None = None
@@ -60,6 +89,7 @@ class Corral:
     async def start(self) -> None:
         """Clean the store up and begin to take requests."""
         await asyncio.to_thread(self.store.start_up)
+        self._planner.choosing.warn()
         settings = self.settings
         self._scheduler = Scheduler(
             Limits(
@@ -76,12 +106,14 @@ class Corral:
                 step_timeout_s=_seconds(settings.step_timeout_ns),
                 sampler_timeout_s=_seconds(settings.sampler_timeout_ns),
                 limits=JobLimits(stall_s=_seconds(settings.stall_timeout_ns)),
+                remotes=_allowed(settings),
             ),
         )
         self._scheduler.start()
 
     async def close(self) -> None:
-        """End all workers."""
+        """End all transfers and workers."""
+        await self.transfers.close()
         if self._scheduler is not None:
             await self._scheduler.close()
 
@@ -100,32 +132,78 @@ class Corral:
         """All models, the newest first."""
         return await asyncio.to_thread(self.store.list_models)
 
+    def create(self, request: CreateRequest) -> Generator[Progress, None, None]:
+        """Create a model step by step; otherwise as `store.create_model`.
+
+        Raises:
+            InvalidRequestError: If its TEMPLATE does not parse.
+            RemoteHostError: If it is to run on a server that is not allowed.
+        """
+        if request.template:
+            check_template(request.template, self.plugins)
+        return create_model(self.store, request, self.remotes.check_url)
+
+    async def pull_of_base(self, request: CreateRequest) -> AsyncGenerator[Progress] | None:
+        """The pull of the model that a creation builds upon; None: it is here, or needs none.
+
+        Raises:
+            InvalidRequestError: If what it builds upon is no name.
+        """
+        if not request.base or parse_stub(request) is not None:
+            return None
+        base = parse_base(request.base)
+        try:
+            await asyncio.to_thread(self.store.find, base)
+        except ModelNotFoundError:
+            return self.transfers.pull(base.full)
+        except CorralError:
+            pass  # it is here, and damaged: the creation tells how
+        return None
+
     def capabilities(self, model: Model) -> tuple[str, ...]:
-        """What works with a model here: `completion` or `embedding`, or nothing."""
-        return self._planner.capabilities(model)
+        """What works with a model here: `completion`, `insert` besides, `embedding`, or nothing."""
+        return self._with_insert(model, self._planner.capabilities(model))
 
     def capabilities_for(self, call: Call) -> tuple[str, ...]:
         """What works for a call, on the backend that it or its model asks for.
 
         Raises:
-            NoBackendError: If what is asked for is not installed, or does not run the model.
-            InvalidOptionError: For an option of a wrong type or range.
+            UnusableBackendError: If what is asked for is not installed, or does not run the model.
+            InvalidOptionError: If what is asked for is no name.
         """
         if (call.options.get(BACKEND.name) or call.model.parameters.get(BACKEND.name)) is None:
             return self.capabilities(call.model)
-        return self._planner.plan(call.model, call.options).want.claim.capabilities
+        claim = self._planner.choosing.choose(call.model, call.options).bid.claim
+        return self._with_insert(call.model, claim.capabilities)
+
+    def _with_insert(self, model: Model, capabilities: tuple[str, ...]) -> tuple[str, ...]:
+        if "completion" not in capabilities or "insert" in capabilities or model.is_remote:
+            return capabilities
+        takes = takes_suffix(model, self.plugins, go_template=self.settings.go_template)
+        return (*capabilities, "insert") if takes else capabilities
 
     def backend_of(self, model: Model) -> BackendChoice:
-        """Which backend would run a model, and why that one; or why none does."""
-        try:
-            claim = self._planner.plan(model, {}).want.claim
-        except CorralError as error:
-            return BackendChoice(error=str(error))
-        return BackendChoice(name=claim.backend, why=claim.why)
+        """Which backend would run a model, why that one, and who else could; or why none does."""
+        return self._planner.choice(model)
+
+    def reaches(self, model: Model) -> bool:
+        """Whether a model is here, or on another server that some backend asks for us.
+
+        Whether that server is allowed is told when it is to be asked.
+        """
+        if not model.is_remote:
+            return True
+        of_cloud = self.settings.no_cloud and _is_cloud(model.config.remote_host)
+        return not of_cloud and bool(self._planner.choosing.bids(model))
 
     def chosen_template(self, model: Model) -> str:
-        """The template to show: its TEMPLATE, else the Jinja one inside the weights."""
-        return shown_template(model)
+        """The template to show: of its TEMPLATE and the Jinja one in its weights that in use."""
+        if not (model.template and model.jinja_template) or model.is_remote:
+            return shown_template(model)
+        try:
+            return choose_template(model, self.plugins, go_template=self.settings.go_template)[1]
+        except CorralError:  # which a request will tell
+            return model.template
 
     def running(self) -> list[RunningModel]:
         """Loaded models, the latest to expire first."""
@@ -134,7 +212,7 @@ class Corral:
         instances.sort(key=lambda i: never if i.expires_at is None else i.expires_at, reverse=True)
         return [
             RunningModel(
-                model=i.want.model,
+                model=model,
                 size_bytes=i.memory_bytes,
                 vram_bytes=i.info.vram_bytes,
                 expires_at=i.expires_at,
@@ -144,6 +222,7 @@ class Corral:
                 details=i.info.details,
             )
             for i in instances
+            for model in i.models.values()
             if i.info is not None
         ]
 
@@ -158,6 +237,7 @@ class Corral:
         Raises:
             CorralError: Why not; see `complete`.
         """
+        self._check_remote(call.model)
         plan = self._planner.plan(call.model, call.options)
         lease, _load_ns = await self._lease(call, plan)
         warnings = (*plan.warnings, *lease.warnings, *plan.told_by(lease.info))
@@ -167,8 +247,8 @@ class Corral:
 
     async def unload(self, model: Model) -> None:
         """Have a model go as soon as nobody uses it; returns at once, loaded or not."""
-        if self.capabilities(model):
-            self._started.expire(self._planner.plan(model, {}).want.key)
+        for key in self._planner.keys(model):
+            self._started.expire(key)
 
     async def complete(self, call: CompletionCall) -> Completion:
         """Begin an answer; returns with its first piece.
@@ -182,7 +262,9 @@ class Corral:
             CorralError: Whatever else keeps it from beginning.
         """
         plan = self._plan(call, "completion")
-        job = self._generate(call, plan, await self._constraint(call.format))
+        warnings = (*plan.warnings, *untold(call, plan.want.claim))
+        plan = msgspec.structs.replace(plan, warnings=warnings)
+        job = self._generate(call, plan, await self._constraint(call, plan))
         completion = await self._begin(call, plan, job, begin)
         self._warned.add(completion.warnings)
         return completion
@@ -201,19 +283,51 @@ class Corral:
             truncate=call.truncate,
             normalize=call.normalize,
             dimensions=max(0, call.dimensions),
+            target=call.model.config.remote_model,
         )
         encoding = await self._begin(call, plan, job, gather_vectors)
         self._warned.add(encoding.warnings)
         return encoding
 
+    def compare(self, call: CompareCall) -> AsyncGenerator[Step | CompareResult, None]:
+        """Begin to compare two models; gives steps and, last, the result.
+
+        Raises:
+            MissingCapabilityError: For a model that makes vectors.
+            CorralError: Whatever else is wrong with the request; more is raised on the way.
+        """
+        call.check()
+        first, second = (
+            self._side(letter, completion, given)
+            for letter, completion, given in zip(
+                "ab", call.completions(), call.options, strict=True
+            )
+        )
+
+        def make_job(completion: CompletionCall, plan: Plan) -> Generate:
+            return self._generate(completion, plan, "")
+
+        return compare((first, second), call.prompts, self._lease_alone, make_job)
+
     # ---------------------------------------------------------------------------- privately
+
+    def _side(self, letter: str, call: CompletionCall, given: Mapping[str, Any]) -> Side:
+        plan = self._plan(call, "completion")
+        backend = self.plugins.backends[plan.want.claim.backend][1]
+        check_options(given, fields_of(backend.options))
+        return Side(letter=letter, call=call, plan=plan)
 
     @property
     def _started(self) -> Scheduler:
         assert self._scheduler is not None, "start() comes first"
         return self._scheduler
 
+    def _check_remote(self, model: Model) -> None:
+        if model.is_remote:
+            self.remotes.check_url(model.config.remote_host)
+
     def _plan(self, call: Call, needs: Need) -> Plan:
+        self._check_remote(call.model)
         plan = self._planner.plan(call.model, call.options, samples=needs == "completion")
         if needs not in plan.want.claim.capabilities:
             raise MissingCapabilityError(call.model.name.short, (needs,))
@@ -223,8 +337,25 @@ class Corral:
         asked_ns = time.perf_counter_ns()
         if call.model.owner:
             await asyncio.to_thread(self.store.verify, call.model)
-        lease = await self._started.acquire(plan.want, call.keep_alive_ns)
+        hold = None
+        if call.model.folder:
+            hold = await asyncio.to_thread(self.store.lay_out, call.model)
+        try:
+            lease = await self._started.acquire(plan.want, call.keep_alive_ns)
+        except (LoadError, RemoteJobError, WorkerDiedError) as error:
+            raise load_failed(error, plan.want.name, plan.choice) from error
+        finally:
+            if hold:
+                hold.release()  # from now on the worker's own lock keeps the folder
         return lease, time.perf_counter_ns() - asked_ns
+
+    async def _lease_alone(self, call: Call, plan: Plan) -> tuple[Lease, int]:
+        """As `_lease`, for what nobody else will want: it is not loaded on once nobody waits."""
+        try:
+            return await self._lease(call, plan)
+        except asyncio.CancelledError:
+            self._started.expire(plan.want.key)
+            raise
 
     async def _begin(
         self,
@@ -260,20 +391,28 @@ class Corral:
         giving = (self.plugins.samplers[name][0] for name in names)
         return error.alone and (bool(job.constraint) or any(p is not KERNEL for p in giving))
 
-    async def _constraint(self, given: bytes | None) -> str:
+    async def _constraint(self, call: CompletionCall, plan: Plan) -> str:
         """Check a format; a long one in a thread, since that may take a tenth of a second."""
+        given = call.format
         if not given:
             return ""
+        if plan.want.claim.takes != "tokens":
+            kind = format_kind(given)
+            check_forwarded_format(kind, call.model, plan.want.claim)
+            if kind not in self.plugins.constraints:  # the engine's own affair
+                return kind
         if len(given) <= SHORT_FORMAT_BYTES:
             return check_format(given, self.plugins)
         return await asyncio.to_thread(check_format, given, self.plugins)
 
     def _generate(self, call: CompletionCall, plan: Plan, constraint: str) -> Generate:
+        if plan.want.claim.takes != "tokens":
+            return self._forward(call, plan, constraint)
         chat = call.messages is not None
         shift = call.model.family != "deepseek2" if call.shift is None else call.shift
         return Generate(
             job_id=0,
-            prompt=prompt_spec(call, self.plugins),
+            prompt=prompt_spec(call, self.plugins, go_template=self.settings.go_template),
             options=plan.options,
             chain=plan.chain,
             adapters=plan.adapters,
@@ -286,6 +425,33 @@ class Corral:
             want_ids=not chat and not call.raw,
             now=time.time(),
         )
+
+    def _forward(self, call: CompletionCall, plan: Plan, constraint: str) -> Generate:
+        """Make a job for an engine with a loop of its own."""
+        return Generate(
+            job_id=0,
+            prompt=forwarded_prompt(
+                call, self.plugins, plan.want.claim, go_template=self.settings.go_template
+            ),
+            options=plan.options,
+            constraint=constraint,
+            format=call.format or b"",
+            logprobs=call.logprobs,
+            render_only=call.render_only,
+            now=time.time(),
+            target=call.model.config.remote_model,
+            sampling=plan.sampling,
+        )
+
+
+def _allowed(settings: Settings) -> tuple[str, ...]:
+    """Where models may run; with the cloud switched off not there."""
+    hosts = settings.remotes
+    return tuple(h for h in hosts if not (settings.no_cloud and _is_cloud(h)))
+
+
+def _is_cloud(url: str) -> bool:
+    return parse_host(url).host.lower().rstrip(".") in DEFAULT_REMOTES
 
 
 def _seconds(duration_ns: int) -> float:

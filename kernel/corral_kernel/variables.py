@@ -53,13 +53,30 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
         "CONTEXT_LENGTH": Variable("0", "num_ctx where none is asked for; 0: 4096"),
         "FLASH_ATTENTION": Variable("", "flash attention on or off; unset: automatic"),
         "KV_CACHE_TYPE": Variable("f16", "type of the cached keys and values, such as q8_0"),
+        "EXECUTION_PROVIDER": Variable("cpu", "where ONNX models run, the first choice first"),
         "STRICT_OPTIONS": Variable(
             "", "true: refuse unknown options; false: only warn, of unusable samplers too"
         ),
+        "MAX_TRANSFER_STREAMS": Variable(
+            "8", "parts of a file that a pull fetches at once; at most 64"
+        ),
+        "GO_TEMPLATE": Variable(
+            "", "of a TEMPLATE and the weights' own: true the first; unset: what does more"
+        ),
         "NOPRUNE": Variable("false", "keep files that no model needs"),
-        "NO_CLOUD": Variable("false", "/api/status names it too; there is no cloud in any case"),
+        "REGISTRY_AUTH": Variable(
+            "", "users of registries: HOST=USER:PASSWORD, separated by commas; else Docker's file"
+        ),
+        "REMOTES": Variable(
+            "ollama.com",
+            "hosts that models may run on, separated by commas: host, host:port, address, network",
+        ),
+        "NO_CLOUD": Variable("false", "never ask ollama.com; /api/status names it too"),
         "PLUGINS": Variable("", "the only plugins to load, separated by commas; unset: all"),
         "DISABLE_PLUGINS": Variable("", "plugins to leave out, separated by commas"),
+        "BACKEND_ORDER": Variable(
+            "", "backends that go before higher bids, separated by commas, the first first"
+        ),
         "DEBUG": Variable("0", "1: debug messages in the log, 2: more"),
         "EDITOR": Variable(
             "", "editor for Ctrl+G in a session; unset: VISUAL, EDITOR, or vi", of_server=False
@@ -75,12 +92,9 @@ UNUSED: Final[Mapping[str, str]] = MappingProxyType(
         "CLOUD_BASE_URL": "there is no cloud",
         "DEBUG_LOG_REQUESTS": "requests are not written to files",
         "EXPERIMENT": "there are no experiments",
-        "GO_TEMPLATE": "templates in Go are not rendered in this release",
         "GPU_OVERHEAD": "set MEMORY_BUDGET for the memory of all models",
         "IGPU_ENABLE": "the backend's library chooses its devices",
-        "LLM_LIBRARY": "set the option backend in a model or a request",
-        "MAX_TRANSFER_STREAMS": "nothing is pulled or pushed in this release",
-        "REMOTES": "no model is remote in this release",
+        "LLM_LIBRARY": "set BACKEND_ORDER, or the option backend in a model or a request",
         "SCHED_SPREAD": "set the load option split_mode or tensor_split",
         "VULKAN": "the backend's library chooses its devices",
     }

@@ -7,11 +7,10 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from corral_kernel.checking import check_encodable
 from corral_kernel.contracts import Encodable, EncodeItem, Encoder, EngineInfo
 from corral_kernel.errors import (
     EngineError,
-    InvalidRequestError,
-    PromptTooLongError,
     UnsupportedError,
 )
 from corral_llamacpp.batch import Batch
@@ -87,22 +86,11 @@ class LlamaEncoder(Encoder):
             PromptTooLongError: If an item alone is over the batch.
         """
         for item in batch:
-            self._check(item)
+            check_encodable(item, self.info.batch_tokens, self._model.vocab_size)
         vectors = np.empty((len(batch), self._width), np.float32)
         for start, stop in self._steps([max(1, item.length) for item in batch]):
             self._run(batch[start:stop], vectors[start:stop])
         return vectors
-
-    def _check(self, item: Encodable) -> None:
-        if item.length > self.info.batch_tokens:
-            raise PromptTooLongError(
-                f"the input has {item.length} tokens; the model takes {self.info.batch_tokens}"
-            )
-        ids = item.token_ids
-        if not ids:
-            raise InvalidRequestError("the input is empty, and the model adds no token to it")
-        if min(ids) < 0 or max(ids) >= self._model.vocab_size:
-            raise InvalidRequestError("the input holds token ids that are not this model's")
 
     def _steps(self, lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Cut a batch so that the library's rows of it stay small; one item is never cut."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import llama_cpp.llama_cpp as lib
 
+from corral_kernel.checking import check_ids, joined_texts, prompt_ids
 from corral_kernel.contracts import (
     Admission,
     EngineInfo,
@@ -12,16 +13,12 @@ from corral_kernel.contracts import (
     Part,
     Prompt,
     Rows,
-    TextPart,
     TokenEngine,
     TokenSegment,
 )
 from corral_kernel.errors import (
     EngineError,
-    InvalidRequestError,
     OutOfMemoryError,
-    PromptTooLongError,
-    UnsupportedError,
 )
 from corral_llamacpp.adapters import Adapters, AdapterSet, Turns
 from corral_llamacpp.batch import Batch, LogitsView
@@ -116,7 +113,7 @@ class LlamaEngine(TokenEngine):
         """See `TokenEngine`. Neighbouring parts of one kind are tokenized as one text."""
         tokenizer = self.tokenizer
         ids: list[int] = []
-        for text, special in _joined(parts):
+        for text, special in joined_texts(parts):
             begins = not ids or ids[-1] in tokenizer.control_ids
             encode = tokenizer.encode_beginning if begins else tokenizer.encode
             ids += encode(text, special=special)
@@ -129,7 +126,7 @@ class LlamaEngine(TokenEngine):
 
     def admit(self, job: Job) -> Admission | None:
         """See `TokenEngine`."""
-        ids = self._checked_ids(job)
+        ids = prompt_ids(job.prompt, self.info)
         if len(self._runs) >= self.info.slots:
             return None
         running = (run.adapters for run in self._runs.values())
@@ -154,28 +151,6 @@ class LlamaEngine(TokenEngine):
             native_samplers=len(native),
             native_from=native[0] if native else 0,
         )
-
-    def _checked_ids(self, job: Job) -> list[int]:
-        ids: list[int] = []
-        for segment in job.prompt.segments:
-            if not isinstance(segment, TokenSegment):
-                raise UnsupportedError("this engine takes no images or sounds")
-            self._check(segment.token_ids)
-            ids.extend(segment.token_ids)
-        if not ids:
-            raise InvalidRequestError("the prompt is empty, and the model adds no token to it")
-        if len(ids) > self.info.context_tokens:
-            raise PromptTooLongError(
-                f"the prompt has {len(ids)} tokens; the context holds {self.info.context_tokens}"
-            )
-        return ids
-
-    def _check(self, token_ids: Sequence[int]) -> None:
-        # The library reads past its tables for an id that is none.
-        if token_ids and (min(token_ids) < 0 or max(token_ids) >= self.info.vocab_size):
-            raise InvalidRequestError(
-                f"a token id out of range: they go from 0 to {self.info.vocab_size - 1}"
-            )
 
     def _follow(self, run: _Run) -> None:
         """Wait for the run whose prompt, still being fed, begins most alike."""
@@ -288,8 +263,8 @@ class LlamaEngine(TokenEngine):
     def extend(self, job_id: int, token_ids: Sequence[int], draft_ids: Sequence[int] = ()) -> None:
         """See `TokenEngine`."""
         run = self._runs[job_id]
-        self._check(token_ids)
-        self._check(draft_ids)
+        check_ids(token_ids, self.info.vocab_size)
+        check_ids(draft_ids, self.info.vocab_size)
         if run.drafts:
             # One token is always fed, else there would be no rows to go on from.
             true = common_length(run.drafts, token_ids[:-1])
@@ -325,15 +300,3 @@ class LlamaEngine(TokenEngine):
         """See `Engine`."""
         self._context.free()
         self._model.free()
-
-
-def _joined(parts: Sequence[Part]) -> list[tuple[str, bool]]:
-    texts: list[tuple[str, bool]] = []
-    for part in parts:
-        if not isinstance(part, TextPart):
-            raise UnsupportedError(f"this model takes no {part.kind}")
-        if texts and texts[-1][1] == part.special:
-            texts[-1] = (texts[-1][0] + part.text, part.special)
-        else:
-            texts.append((part.text, part.special))
-    return texts

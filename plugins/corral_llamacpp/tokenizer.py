@@ -7,6 +7,7 @@ from typing import overload
 
 import llama_cpp.llama_cpp as lib
 
+from corral_kernel.checking import sound_text
 from corral_kernel.contracts import Tokenizer
 from corral_kernel.errors import InvalidRequestError, LoadError
 from corral_llamacpp.native import NativeModel
@@ -124,7 +125,7 @@ class LlamaTokenizer(Tokenizer):
         return begin, between, end
 
     def _encode(self, text: str, *, frame: bool, special: bool) -> list[int]:
-        data = _utf8(text)
+        data = sound_text(text).encode()
         if len(data) > _TEXT_BYTES:
             raise InvalidRequestError(f"a text of {len(data)} bytes; {_TEXT_BYTES} are the most")
         room = len(data) // 2 + 16
@@ -134,11 +135,3 @@ class LlamaTokenizer(Tokenizer):
             if count >= 0:
                 return ids[:count]
             room = -count
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return paired.encode()

@@ -264,6 +264,19 @@ class CreateRequest(Struct, frozen=True, kw_only=True):
         return self.quantize or self.quantization
 
 
+class CompareRequest(Struct, frozen=True, kw_only=True):
+    """`POST /api/compare`, a route of our own. Null `prompts` are the built-in ones."""
+
+    model_a: Text = ""
+    model_b: Text = ""
+    prompts: Annotated[tuple[str, ...] | None, Slice(STRING, "[]string")] = None
+    max_tokens: Annotated[int | None, INT] = None
+    options: AnyMap = field(default_factory=dict)
+    options_a: AnyMap = field(default_factory=dict)
+    options_b: AnyMap = field(default_factory=dict)
+    stream: MaybeFlag = None
+
+
 class CopyRequest(Struct, frozen=True, kw_only=True):
     """`POST /api/copy`."""
 

@@ -15,6 +15,7 @@ from corral_kernel.contracts.chat import (
     MediaPart,
     Message,
     Part,
+    TemplateTraits,
     TextPart,
 )
 from corral_kernel.contracts.engine import (
@@ -33,7 +34,7 @@ from corral_kernel.contracts.engine import (
     TokenSegment,
 )
 from corral_kernel.contracts.plan import Constrained, Free, Literal, Plan, Step, Trigger
-from corral_kernel.contracts.registry import Registry
+from corral_kernel.contracts.registry import Registry, RegistryCall, Repository
 from corral_kernel.contracts.sampling import (
     Candidates,
     Companion,
@@ -88,6 +89,8 @@ __all__ = [
     "Plan",
     "Prompt",
     "Registry",
+    "RegistryCall",
+    "Repository",
     "Rows",
     "Sampler",
     "SamplerOptions",
@@ -95,6 +98,7 @@ __all__ = [
     "SamplerType",
     "Segment",
     "Step",
+    "TemplateTraits",
     "TextEngine",
     "TextPart",
     "TextRequest",

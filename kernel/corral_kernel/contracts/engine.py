@@ -191,6 +191,7 @@ class TokenEngine(Engine):
         With no job running it admits or raises.
 
         Raises:
+            InvalidRequestError: If the prompt holds ids that are no tokens.
             OutOfMemoryError: If the job can never fit.
         """
         raise NotImplementedError
