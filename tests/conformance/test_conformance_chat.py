@@ -50,6 +50,7 @@ def test_without_messages_the_model_is_loaded_or_unloaded(
     )
 
 
+WANTED_FORMAT = 'expected "json" or a valid JSON Schema object'
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
@@ -65,7 +66,11 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
         ({"options": {"seed": "x"}}, (500, 'option "seed" must be of type integer')),
         (
             {"format": "xml"},
-            (500, 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
+            (500, f'invalid format: "\\"xml\\""; {WANTED_FORMAT}'),
+        ),
+        (
+            {"format": {"type": "potato"}},
+            (500, f'invalid format: "{{\\"type\\": \\"potato\\"}}"; {WANTED_FORMAT}: <any>'),
         ),
     ],
     ids=str,

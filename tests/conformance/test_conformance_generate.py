@@ -87,6 +87,7 @@ def test_without_a_prompt_the_model_is_loaded_or_unloaded(
 
 # --- what is refused --------------------------------------------------------------------------
 
+WANTED_FORMAT = 'expected "json" or a valid JSON Schema object'
 RAW_ONLY = "raw mode does not support template, system, or context"
 
 
@@ -111,11 +112,15 @@ RAW_ONLY = "raw mode does not support template, system, or context"
         ({"options": {"stop": [1]}}, (500, 'option "stop" must be of an array of strings')),
         (
             {"format": "xml"},
-            (500, 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
+            (500, f'invalid format: "\\"xml\\""; {WANTED_FORMAT}'),
+        ),
+        (
+            {"format": {"type": "potato"}},
+            (500, f'invalid format: "{{\\"type\\": \\"potato\\"}}"; {WANTED_FORMAT}: <any>'),
         ),
         (
             {"format": 1},
-            (500, 'invalid format: "1"; expected "json" or a valid JSON Schema object'),
+            (500, f'invalid format: "1"; {WANTED_FORMAT}'),
         ),
     ],
     ids=str,
@@ -129,19 +134,19 @@ def test_what_is_refused(
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize(
-    ("fields", "error"),
-    [
-        ({"images": [PNG]}, '"conformance-tiny" does not support images: <any>'),
-        ({"template": "{{ .Prompt }}"}, "<any>'template'<any>leave it out<any>"),
-    ],
-    ids=["images", "template"],
-)
-def test_what_later_releases_do_is_refused_by_name(
-    api: Any, model: str, fields: dict[str, Any], error: str
-) -> None:
-    body = {"model": model, "prompt": PROMPT, **fields}
+def test_images_are_refused_by_name(api: Any, model: str) -> None:
+    body = {"model": model, "prompt": PROMPT, "images": [PNG]}
+    error = '"conformance-tiny" does not support images: <any>'
     api.check_error(api.post("/api/generate", body), 400, error)
+
+
+def test_a_request_may_bring_its_own_template(api: Any, model: str) -> None:
+    body = {"model": model, "prompt": PROMPT, "system": "Be brief.", "stream": False}
+    own = {"template": "[{{ .System }}] {{ .Prompt }} =", "_debug_render_only": True}
+    answer = api.post("/api/generate", {**body, **own})
+    assert answer.status_code == 200
+    rendered = answer.json()["_debug_info"]["rendered_template"]
+    assert rendered == f"[Be brief.] {PROMPT} ="
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,6 @@ def test_what_corral_has_no_service_for(
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize("path", ["/api/pull", "/api/push"])
-def test_pull_and_push_say_that_this_release_cannot(api: Any, path: str) -> None:
-    for stream in (True, False):
-        answer = api.post(path, {"model": "m", "stream": stream})
-        api.check_error(answer, 500, f"this release cannot {path[5:]} models: <any>")
-
-
-@pytest.mark.ours
 def test_plugins_are_listed_with_what_they_give(api: Any) -> None:
     answer = api.send("GET", "/api/plugins").json()
     assert list(answer) == ["plugins", "clashes", "changes"]

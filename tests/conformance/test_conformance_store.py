@@ -131,6 +131,12 @@ def test_a_model_made_of_another_inherits_what_is_not_replaced(api: Any, created
         ({"files": {"a.bin": DIGEST}}, 400, "unknown type"),
         ({"from": "a:b:c"}, 400, "invalid model name"),
         ({"from": "conformance-tiny", "info": {"base_name": 1}}, 400, "<any>must be a string"),
+        ({"from": "conformance-tiny", "remote_host": "gopher://x"}, 400, "bad remote<any>"),
+        (
+            {"from": "a", "remote_host": "https://ollama.com", "draft_files": {"d": DIGEST}},
+            400,
+            "DRAFT cannot be used with remote models",
+        ),
     ],
 )
 def test_what_cannot_be_created(
@@ -148,7 +154,7 @@ def test_what_cannot_be_created(
         ({"quantize": "q4_K_M"}, "quantizing<any>not supported by this release<any>"),
         ({"renderer": "qwen3-coder"}, "<any>RENDERER<any>not supported by this release<any>"),
         ({"parser": "qwen3"}, "<any>PARSER<any>not supported by this release<any>"),
-        ({"remote_host": "x"}, "<any>another host<any>not supported by this release<any>"),
+        ({"remote_host": "x"}, "this server cannot run this remote model: x is not listed<any>"),
     ],
 )
 def test_what_this_release_does_not_create(
@@ -158,11 +164,40 @@ def test_what_this_release_does_not_create(
     api.check_error(api.post("/api/create", body), 400, error)
 
 
-@pytest.mark.ours
-def test_a_base_that_is_not_here_is_not_pulled(api: Any) -> None:
-    body = {"model": "conformance-none", "from": "no-such", "stream": False}
-    error = "pull model manifest: file does not exist: there is no model no-such:latest here<any>"
+NOBODY = "127.0.0.1:1/conformance/none"
+"""A model of a registry that is not there."""
+
+
+def test_a_base_that_is_not_here_is_pulled_first(api: Any) -> None:
+    body = {"model": "conformance-none", "from": NOBODY, "stream": False}
+    error = 'pull model manifest: Get "https://127.0.0.1:1/<any>connection refused'
     api.check_error(api.post("/api/create", body), 500, error)
+
+
+def test_a_pull_that_fails_says_so_with_a_status_or_in_the_stream(api: Any) -> None:
+    error = 'pull model manifest: Get "https://127.0.0.1:1/<any>connection refused'
+    api.check_error(api.post("/api/pull", {"model": NOBODY, "stream": False}), 500, error)
+    first, last = api.post("/api/pull", {"model": NOBODY}).text.splitlines()
+    assert first == '{"status":"pulling manifest"}'
+    assert last.startswith('{"error":"pull model manifest: Get \\"https://127.0.0.1:1/')
+
+
+@pytest.mark.parametrize("path", ["/api/pull", "/api/push"])
+def test_what_is_no_name_cannot_be_moved(api: Any, path: str) -> None:
+    answer = api.post(path, {"model": "a b", "stream": False})
+    if path == "/api/pull":
+        api.check_error(answer, 400, "invalid model name")
+    else:
+        api.check_error(answer, 500, "unqualified name: a b")
+
+
+def test_a_push_of_what_is_not_here_tells_which_file_is_missing(api: Any) -> None:
+    lines = api.post("/api/push", {"model": NOBODY}).text.splitlines()
+    assert lines[:2] == [
+        '{"status":"retrieving manifest"}',
+        '{"status":"couldn\'t retrieve manifest"}',
+    ]
+    assert "/127.0.0.1:1/conformance/none/latest: no such file or directory" in lines[2]
 
 
 # --- copy and delete --------------------------------------------------------------------------
@@ -250,10 +285,10 @@ def test_a_backend_that_is_not_installed_is_named_wherever_it_is_asked_for(
     asked = {"model": model, "options": {"backend": "no-such"}}
     for body in ({"model": lost}, asked):
         chat = {**body, "messages": [{"role": "user", "content": "hi"}]}
-        api.check_error(api.post("/api/chat", chat), 500, error)
+        api.check_error(api.post("/api/chat", chat), 400, error)
         for fields in ({}, {"prompt": "hi"}):
-            api.check_error(api.post("/api/generate", {**body, **fields}), 500, error)
-        api.check_error(api.post("/api/embed", {**body, "input": "hi"}), 500, error)
+            api.check_error(api.post("/api/generate", {**body, **fields}), 400, error)
+        api.check_error(api.post("/api/embed", {**body, "input": "hi"}), 400, error)
 
 
 def test_parameters_are_shown_in_gos_syntax(api: Any, created: str) -> None:

@@ -9,11 +9,14 @@ import re
 import socket
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from corral_packages import PackagedModel
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 ADDRESS = "127.0.0.1:11434"
@@ -122,8 +125,9 @@ def check(block: Block, told: str) -> None:
         ("first-plugin.md", {"corral samplers": "writes without some letters"}),
         ("constraint.md", {"corral plugins doctor": "ok      shout  format shout"}),
         ("backend.md", {"corral run polly": "Who is there?"}),
+        ("text-engine.md", {"corral run loud": "WHO IS THERE?"}),
     ],
-    ids=["first-plugin", "constraint", "backend"],
+    ids=["first-plugin", "constraint", "backend", "text-engine"],
 )
 def test_every_block_of_a_page_does_what_it_says(
     page: str, samples: dict[str, str], venv: Any, tmp_path: Path
@@ -164,6 +168,50 @@ def test_the_code_of_the_first_page_is_clean(tmp_path: Path) -> None:
         command = [sys.executable, "-m", *tool.split()]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+def test_the_requests_of_the_samplers_page_are_answered(venv: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    reader = Reader(venv, folder)
+    try:
+        reader.run("corral", "list")  # starts the server
+        answers = [reader.do(block) for block in blocks("samplers.md")]
+    finally:
+        reader.run("corral", "shutdown")
+    assert len(answers) == 3
+    for told in answers:
+        last = json.loads(told.strip().splitlines()[-1])
+        assert last["done"]
+        assert "warnings" not in last
+
+
+def test_the_module_of_the_packages_page_offers_a_model() -> None:
+    toml, python = blocks("packages.md")
+    points = tomllib.loads(toml.code)["project"]["entry-points"]["corral.models"]
+    found: dict[str, Any] = {}
+    exec(python.code, found)
+    ((name, place),) = points.items()
+    assert isinstance(found[place.partition(":")[2]], PackagedModel)
+    assert found[place.partition(":")[2]].name == name
+
+
+RUN_ELSEWHERE = {
+    "guidance.md": "generation/test_generation_formats.py",
+    "registries.md": "plugins/oci/test_registries_page.py",
+    "remote.md": "plugins/remote/test_remote_over_http.py",
+    "onnx.md": "plugins/onnx/test_onnx_page.py",
+    "ctransformers.md": "plugins/ctransformers/test_ctransformers_page.py",
+}
+
+
+def test_every_page_with_blocks_has_a_test_that_reads_it() -> None:
+    here = Path(__file__).read_text()
+    for page in sorted(path.name for path in PAGES.glob("*.md")):
+        if blocks(page):
+            place = RUN_ELSEWHERE.get(page)
+            text = (PAGES.parents[1] / "tests" / place).read_text() if place else here
+            assert f'"{page}"' in text, f"no test runs the blocks of {page}"
 
 
 def test_pages_without_blocks_to_run_have_none() -> None:

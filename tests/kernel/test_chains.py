@@ -215,7 +215,13 @@ def test_a_field_of_a_sampler_that_is_off_is_told_of() -> None:
     assert resolved({"penalties": {"repeat_last_n": 32}})[1] == [told.format("repeat_last_n")]
     assert resolved({"repeat_last_n": 64})[1] == []  # no more than the default
     assert resolved({"repeat_last_n": 32, "repeat_penalty": 1.5})[1] == []
-    for switching_off in ({"top_k": 0}, {"top_p": 1.0}, {"min_p": 0.0}, {"typical_p": 1.0}):
+    for switching_off in (
+        {"top_k": 0},
+        {"top_p": 1.0},
+        {"min_p": 0.0},
+        {"typical_p": 1.0},
+        {"repeat_penalty": 1.5, "repeat_last_n": 0},
+    ):
         assert resolved(switching_off)[1] == []
 
 

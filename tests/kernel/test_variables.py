@@ -10,7 +10,7 @@ from corral_kernel.environment import Settings
 from corral_kernel.variables import UNUSED, VARIABLES
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
-OTHERWISE = {"MODELS", "KV_CACHE_TYPE"}
+OTHERWISE = {"MODELS", "KV_CACHE_TYPE", "EXECUTION_PROVIDER"}
 """Those whose default is told in other words than the variable takes."""
 
 

@@ -39,6 +39,21 @@ async def test_a_spare_that_is_killed_is_replaced_before_anybody_needs_it(
     assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
 
 
+async def test_a_spare_whose_death_nobody_has_noticed_yet_is_not_taken(
+    start_scheduler: Start, tools: Any
+) -> None:
+    scheduler = start_scheduler()
+    scheduler.start()
+    first = await another(scheduler, tools, None)
+    os.kill(first.pid, signal.SIGKILL)
+    # Blocking on purpose: the loop does not run meanwhile.
+    os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - see above
+    assert not first.lost.done()
+    lease = await scheduler.acquire(tools.want(), None)
+    assert lease._instance.worker is not first
+    assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
+
+
 async def test_spares_that_keep_dying_are_started_ever_more_rarely(
     start_scheduler: Start, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

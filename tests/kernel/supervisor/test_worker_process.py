@@ -161,7 +161,7 @@ async def test_a_worker_that_waits_is_not_taken_for_one_that_hangs(
         )
         error = await error_of(worker.submit(tools.generate(prompt=prompt)))
         assert isinstance(error, RemoteJobError)
-        assert error.remote_code == "template"
+        assert error.remote_code == "template_bounds"
     assert not worker.lost.done()
 
 
