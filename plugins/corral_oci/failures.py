@@ -1,15 +1,13 @@
 """What goes wrong at a registry, in the words that Ollama's users know."""
 
-import email.utils
 import re
 import socket
 import ssl
-import time
-from collections.abc import Iterator
 from typing import Final
 
 import httpx
 
+from corral_kernel.causes import causes, retry_after
 from corral_kernel.errors import RegistryError, RegistryUnavailableError
 
 _WORDS: Final = 1000  # of what a registry says, that are repeated
@@ -28,7 +26,7 @@ def of_status(status: int, body: bytes, headers: httpx.Headers) -> RegistryError
         return RegistryError("file does not exist")
     text = f"{status}: {words(body)}"
     if status in _TEMPORARY:
-        return RegistryUnavailableError(text, _retry_after(headers.get("retry-after", "")))
+        return RegistryUnavailableError(text, retry_after(headers.get("retry-after", "")))
     return RegistryError(text)
 
 
@@ -53,7 +51,7 @@ def _shown(url: httpx.URL) -> str:
 
 def _why(error: Exception, url: httpx.URL) -> str:
     where = f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
-    for cause in _causes(error):
+    for cause in causes(error):
         if known := _known(cause, url.host, where):
             return known
     if isinstance(error, httpx.TimeoutException):
@@ -73,27 +71,3 @@ def _known(cause: BaseException, host: str, where: str) -> str:
     if isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_ANSWER:
         return "http: server gave HTTP response to HTTPS client (for plain http: --insecure)"
     return ""
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what it came from, groups opened."""
-    todo: list[BaseException] = [error]
-    seen: set[int] = set()
-    while todo:
-        cause = todo.pop(0)
-        if id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        todo.extend(c for c in (cause.__cause__, cause.__context__) if c is not None)
-        if isinstance(cause, BaseExceptionGroup):
-            todo.extend(cause.exceptions)
-
-
-def _retry_after(text: str) -> float | None:
-    if re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None

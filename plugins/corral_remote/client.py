@@ -7,6 +7,7 @@ from typing import Any, Final
 import httpcore
 import msgspec
 
+from corral_kernel.causes import retry_after
 from corral_kernel.errors import CorralError, RemoteServerError
 from corral_remote import failures
 from corral_remote.failures import AgainError
@@ -211,7 +212,7 @@ class Client:
             self.where, status, said, model=body.get("model", ""), key=self._key.reference
         )
         if failures.is_temporary(status):
-            wait_s = failures.retry_after(answer.header(b"retry-after"))
+            wait_s = retry_after(answer.header(b"retry-after"))
             raise AgainError(error, wait_s, answered=True)
         raise error
 

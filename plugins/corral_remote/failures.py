@@ -1,16 +1,15 @@
 """What goes wrong at another server, in words that name it; and what is worth another try."""
 
-import email.utils
 import errno
 import re
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpcore
 import msgspec
 
+from corral_kernel.causes import causes
 from corral_kernel.errors import (
     CorralError,
     PromptTooLongError,
@@ -160,7 +159,7 @@ def of_connection(
 
 
 def _connect_words(where: str, error: Exception) -> str:
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the certificate of {where} is not trusted: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
@@ -172,28 +171,3 @@ def _connect_words(where: str, error: Exception) -> str:
 
 def _errno(error: BaseException) -> int | None:
     return error.errno if isinstance(error, OSError) else None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what it came from, groups opened."""
-    todo: list[BaseException] = [error]
-    seen: set[int] = set()
-    while todo:
-        cause = todo.pop(0)
-        if id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        todo.extend(c for c in (cause.__cause__, cause.__context__) if c is not None)
-        if isinstance(cause, BaseExceptionGroup):
-            todo.extend(cause.exceptions)
-
-
-def retry_after(text: str) -> float | None:
-    """Read a Retry-After header: seconds, or a date; None: neither, or none."""
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None

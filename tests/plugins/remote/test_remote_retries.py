@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from corral_kernel.causes import retry_after
 from corral_kernel.errors import (
     PromptTooLongError,
     RemoteBusyError,
     RemoteRefusedError,
     RemoteServerError,
 )
-from corral_remote.failures import AgainError, of_status, retry_after, words
+from corral_remote.failures import AgainError, of_status, words
 from corral_remote.places import Limits, Patience
 
 FAST = Limits(retries=3, retries_s=0.0)
