@@ -233,6 +233,9 @@ def test_a_long_value_of_many_lines_takes_linear_time() -> None:
         (" led", '" led"'),
         ("trailed ", '"trailed "'),
         ('a "b"\nc', '"""a "b"\nc"""'),
+        ('"', '"""""""'),
+        ("\tx", '"\tx"'),
+        ("a\rb", '"a\rb"'),
         ("", ""),
     ],
 )
@@ -244,7 +247,10 @@ def test_values_are_quoted_only_where_the_grammar_needs_it(value: str, quoted: s
     ("instruction", "line"),
     [
         (Instruction("from", "/a b/c"), "FROM /a b/c"),
-        (Instruction("from", " x"), "FROM  x"),
+        (Instruction("from", " x"), 'FROM " x"'),
+        (Instruction("system", '"Hi" he said.'), 'SYSTEM """"Hi" he said."""'),
+        (Instruction("requires", "0.14.0"), "REQUIRES 0.14.0"),
+        (Instruction("system", ""), "SYSTEM "),
         (Instruction("system", "You are terse."), "SYSTEM You are terse."),
         (Instruction("template", "a\nb"), 'TEMPLATE "a\nb"'),
         (Instruction("parameter", "<|im_end|>", "stop"), "PARAMETER stop <|im_end|>"),

@@ -17,7 +17,7 @@ from corral_kernel.modelfile.grammar import (
     ModelfileError,
     read_instructions,
 )
-from corral_kernel.modelfile.meaning import Message, Modelfile, interpret
+from corral_kernel.modelfile.meaning import Message, Modelfile, interpret, is_version
 from corral_kernel.modelfile.parameters import (
     DEPRECATED_PARAMETERS,
     KNOWN_PARAMETERS,
@@ -27,7 +27,7 @@ from corral_kernel.modelfile.parameters import (
     ParameterValue,
     parse_parameter,
 )
-from corral_kernel.modelfile.printing import quote
+from corral_kernel.modelfile.printing import is_sayable, quote
 
 __all__ = [
     "DEPRECATED_PARAMETERS",
@@ -45,6 +45,8 @@ __all__ = [
     "ParameterValue",
     "decode",
     "interpret",
+    "is_sayable",
+    "is_version",
     "parse",
     "parse_parameter",
     "quote",

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from corral_kernel.errors import InvalidRequestError
-from corral_kernel.modelfile.printing import quote
+from corral_kernel.modelfile.printing import BLANKS, is_sayable, quote
 
 INSTRUCTIONS: Final = (
     "from",
@@ -47,10 +47,17 @@ class Instruction(Struct, frozen=True):
     name: str = ""
 
     def __str__(self) -> str:
-        # FROM is never quoted: neither a path nor a model name may need it.
-        value = self.value if self.keyword == "from" else quote(self.value)
-        name = f"{self.name} " if self.name else ""
-        return f"{self.keyword.upper()} {name}{value}"
+        name = f"{self.name} " if self.keyword in _AFTER_WORD else ""
+        return f"{self.keyword.upper()} {name}{quote(self.value)}"
+
+    @property
+    def is_sayable(self) -> bool:
+        """Whether a Modelfile that holds its line gives it back the same."""
+        sound = {
+            "parameter": all(_is_letter(c) or _in_name(c) for c in self.name),
+            "message": self.name in ROLES,
+        }
+        return sound.get(self.keyword, True) and is_sayable(self.value)
 
 
 class _State(Enum):
@@ -71,7 +78,7 @@ class _Value:
 
     def add(self, character: str) -> None:
         """Take one more character; blanks before the first other one are left out."""
-        if character not in " \t\r\n":
+        if character not in BLANKS:
             self._characters.append(character)
             self._end = len(self._characters)
         elif self._characters:
@@ -127,7 +134,7 @@ class _Reader:
     def _start(self, character: str) -> None:
         if character == "#":
             self._state = _State.COMMENT
-        elif character not in " \t\r\n":
+        elif character not in BLANKS:
             self._state = _State.WORD
             self._keyword = self._name = ""
             self._word = [character] if character.isprintable() else []
@@ -162,7 +169,7 @@ class _Reader:
             if value is not None:
                 self._emit(value)
                 return
-        if character in " \t\r\n" or character.isprintable():
+        if character in BLANKS or character.isprintable():
             self._value.add(character)
 
     def _emit(self, value: str) -> None:

@@ -95,8 +95,13 @@ _SEMVER: Final = re.compile(
 )
 
 
-def _version(text: str) -> str:
+def is_version(text: str) -> bool:
+    """Tell whether REQUIRES takes a text, with its `v` or without."""
     version = text.removeprefix("v")
-    if len(version) > LARGEST_SHOWN or not _SEMVER.fullmatch(version):
+    return len(version) <= LARGEST_SHOWN and _SEMVER.fullmatch(version) is not None
+
+
+def _version(text: str) -> str:
+    if not is_version(text):
         raise ModelfileError("requires must be a valid semver (e.g. 0.14.0)")
-    return version
+    return text.removeprefix("v")

@@ -1,12 +1,12 @@
 """What `/api/show` tells of a model: its Modelfile, its parameters, and what its weights say."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from corral_kernel.gguf import GgufHeader, Value, ValueType, read_value
 from corral_kernel.gotext import nearest_float32
-from corral_kernel.modelfile import quote
+from corral_kernel.modelfile import Instruction, is_version
 from corral_kernel.models import DEFAULT_TEMPLATE, Model, ModelFile
 from corral_kernel.remotes import API_KEY, is_reference
 from corral_kernel.store.govalues import go_json, plain, syntax
@@ -36,6 +36,9 @@ def modelfile_text(
 ) -> str:
     """Write a Modelfile that would make this model again.
 
+    In front of what no Modelfile can say (characters that are dropped, a message of a tool) stands
+    a comment that names what keeps it.
+
     Args:
         model: The model.
         system: Stands in for its system prompt, if not empty.
@@ -45,25 +48,37 @@ def modelfile_text(
     if not _is_named(model):
         lines.append("# To build a new Modelfile based on this, replace FROM with:")
     lines += [f"# FROM {model.name.short}", ""]
-    lines += _file_lines(model)
+    for instruction in _instructions(model, system or model.system, options or {}):
+        if not instruction.is_sayable:
+            lines.append(f"# No Modelfile can say the next value; FROM {model.name.short} keeps it")
+        lines.append(str(instruction))
+    return "\n".join(lines) + "\n"
+
+
+def _instructions(model: Model, system: str, options: Mapping[str, Any]) -> Iterator[Instruction]:
+    yield from _file_instructions(model)
     # The one inside the weights goes with them: as a TEMPLATE it would be taken for a Go template.
     if model.template or not (model.jinja_template or model.is_remote):
-        lines.append(f"TEMPLATE {quote(shown_template(model))}")
-    for word, text in (
-        ("SYSTEM", system or model.system),
-        ("RENDERER", model.config.renderer),
-        ("PARSER", model.config.parser),
+        yield Instruction("template", shown_template(model))
+    config = model.config
+    for keyword, text in (
+        ("system", system),
+        ("renderer", config.renderer),
+        ("parser", config.parser),
+        ("requires", config.requires if is_version(config.requires) else ""),
     ):
         if text:
-            lines.append(f"{word} {quote(text)}")
-    for key, value in sorted(_told({**model.parameters, **(options or {})}).items()):
+            yield Instruction(keyword, text)
+    for key, value in sorted(_told({**model.parameters, **options}).items()):
         items = value if isinstance(value, (list, tuple)) else [value]
-        lines += [f"PARAMETER {key} {quote(_parameter(item))}" for item in items]
-    lines += [f"LICENSE {quote(text)}" for text in model.licenses]
+        for item in items:
+            if item is not None:
+                yield Instruction("parameter", _parameter(item), key)
+    for text in model.licenses:
+        yield Instruction("license", text)
     for message in model.messages:
         role, content = message.get("role") or "", message.get("content") or ""
-        lines.append(f"MESSAGE {role} {quote(plain(content))}")
-    return "\n".join(lines) + "\n"
+        yield Instruction("message", plain(content), role)
 
 
 def _told(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,19 +95,23 @@ def _parameter(value: Any) -> str:
 
 
 def _is_named(model: Model) -> bool:
-    """Whether no one path leads to the weights, so that a Modelfile can only name the model."""
-    return model.format == "safetensors" or bool(model.folder_files)
+    """Whether no paths say what it is made of, so that a Modelfile can only name the model.
+
+    That is so where the weights are several files, and where adapters are: of several ADAPTER lines
+    the last one counts.
+    """
+    return model.format == "safetensors" or bool(model.folder_files) or len(model.adapters) > 1
 
 
-def _file_lines(model: Model) -> list[str]:
+def _file_instructions(model: Model) -> list[Instruction]:
     if model.is_remote:
-        return [f"FROM {model.config.remote_host}#{model.config.remote_model}"]
+        return [Instruction("from", f"{model.config.remote_host}#{model.config.remote_model}")]
     if _is_named(model):
-        return [f"FROM {model.name.short}"]
-    named = [("FROM", model.weights), *(("ADAPTER", file) for file in model.adapters)]
-    named += [("DRAFT", file) for file in model.drafts[:1]]
-    named += [("FROM", file) for file in model.projectors]
-    return [f"{word} {file.path.absolute()}" for word, file in named if file]
+        return [Instruction("from", model.name.short)]
+    named = [("from", model.weights), *(("adapter", file) for file in model.adapters)]
+    named += [("draft", file) for file in model.drafts[:1]]
+    named += [("from", file) for file in model.projectors]
+    return [Instruction(word, str(file.path.absolute())) for word, file in named if file]
 
 
 def shown_template(model: Model) -> str:
