@@ -13,8 +13,9 @@ from msgspec import Struct
 import corral_kernel.contracts
 from corral_cli.errors import CommandError, UsageError
 from corral_kernel.contracts import LoadOptions
+from corral_kernel.given import SCHEMA_TYPES
 from corral_kernel.options import RETIRED, OptionTable
-from corral_kernel.plugins import SCHEMA_TYPES, Plugin, Plugins
+from corral_kernel.plugins import Plugin, Plugins
 
 KINDS: Final = ("backend", "sampler", "constraint")
 _STANDARD_FORMATS: Final = frozenset({"json", "schema"})

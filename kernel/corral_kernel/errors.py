@@ -182,6 +182,12 @@ class TemplateBoundsError(TemplateError):
     code = "template_bounds"
 
 
+class OutputError(CorralError):
+    """What a model wrote is an error by the rules of its family, such as a call that is no call."""
+
+    code = "output"
+
+
 class EngineError(CorralError):
     """The engine failed this job."""
 

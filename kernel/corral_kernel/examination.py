@@ -192,6 +192,7 @@ def _found(plugins: Plugins) -> dict[str, Mapping[str, tuple[Plugin, Any]]]:
         "sampler": plugins.samplers,
         "constraint": plugins.constraints,
         "renderer": plugins.renderers,
+        "parser": plugins.parsers,
         "registry": plugins.registries,
     }
 

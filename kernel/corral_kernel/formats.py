@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from corral_kernel.errors import CorralError, InvalidFormatError, PluginError, UnknownFormatError
-from corral_kernel.plugins import SCHEMA_TYPES, Plugins
+from corral_kernel.given import SCHEMA_TYPES
+from corral_kernel.plugins import Plugins
 
 FORMAT_BYTES = 1 << 20
 """A longer format is refused before it is decoded: that would hold up everybody's tokens."""

@@ -21,6 +21,7 @@ import pluggy
 
 from corral_kernel.contracts import (
     Backend,
+    ChatParser,
     ChatRenderer,
     Claim,
     ConstraintType,
@@ -82,10 +83,12 @@ def corral_constraints() -> Sequence[ConstraintType]:
 
 
 @hookspec
-def corral_chat_formats() -> Sequence[ChatRenderer]:
-    """Give the template languages that this plugin renders.
+def corral_chat_formats() -> Sequence[ChatRenderer | ChatParser]:
+    """Give the template languages that this plugin renders, and the families that it reads.
 
-    Called in the server once, for their names, and in each worker, for `render`.
+    Called in the server once (for names, `describe` and `recognises`), and in each worker (for
+    `render`, `start` and `plan`). Of two renderers, or two parsers, of one name the first by
+    distribution name serves, and the clash is reported.
     """
 
 

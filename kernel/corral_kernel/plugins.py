@@ -14,20 +14,20 @@ import pluggy
 from corral_kernel import API_VERSION
 from corral_kernel.contracts import (
     Backend,
+    ChatParser,
     ChatRenderer,
     Claim,
     ConstraintType,
     Engine,
-    LoadOptions,
     LoadRequest,
     Registry,
     SamplerType,
 )
 from corral_kernel.errors import PluginError
-from corral_kernel.fields import fields_of
+from corral_kernel.given import all_of, name_of
 from corral_kernel.models import LentModel, Model
 from corral_kernel.names import ModelName
-from corral_kernel.samplers import check_sampler_type, standard_samplers
+from corral_kernel.samplers import standard_samplers
 
 logger = logging.getLogger(__name__)
 hookimpl = pluggy.HookimplMarker("corral")
@@ -37,8 +37,8 @@ GROUP = "corral"
 
 T = TypeVar("T")
 
-SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
-"""Values of `type` that make a `format` object a JSON Schema."""
+_MIXED: dict[str, tuple[type[Any], ...]] = {"corral_chat_formats": (ChatRenderer, ChatParser)}
+"""Hooks that give things of several types."""
 
 ANYTHING = (Exception, SystemExit)
 """What a stranger's code may raise, and the server outlives."""
@@ -200,6 +200,11 @@ class Plugins:
         return self._collect("renderer", "corral_chat_formats", ChatRenderer)
 
     @cached_property
+    def parsers(self) -> dict[str, tuple[Plugin, ChatParser]]:
+        """Families of models whose answers are read, by name."""
+        return self._collect("parser", "corral_chat_formats", ChatParser)
+
+    @cached_property
     def registries(self) -> dict[str, tuple[Plugin, Registry]]:
         """Sources of models by name."""
         return self._collect("registry", "corral_registries", Registry)
@@ -221,6 +226,7 @@ class Plugins:
             "samplers": self.samplers,
             "constraints": self.constraints,
             "renderers": self.renderers,
+            "parsers": self.parsers,
             "registries": self.registries,
         }
         return {
@@ -266,7 +272,7 @@ class Plugins:
         lent: list[LentModel] = []
         for plugin, registry in self.registries.values():
             try:
-                lent.extend(_all_of(LentModel, registry.lent(), f"registry {registry.name}"))
+                lent.extend(all_of((LentModel,), registry.lent(), f"registry {registry.name}"))
             except ANYTHING as error:
                 plugin.report(f"registry {registry.name}", error)
         return lent
@@ -345,8 +351,9 @@ class Plugins:
 
     def _answers(self, plugin: Plugin, hook: str, wanted: type[T]) -> Iterator[tuple[str, T]]:
         try:
-            for item in _all_of(wanted, plugin.ask(hook) or (), hook):
-                yield _name_of(item), item
+            for item in all_of(_MIXED.get(hook, (wanted,)), plugin.ask(hook) or (), hook):
+                if isinstance(item, wanted):
+                    yield name_of(item), item
         except ANYTHING as error:
             plugin.report(hook, error)
 
@@ -354,28 +361,6 @@ class Plugins:
 def installed() -> set[tuple[str, str, str]]:
     """Name, distribution and version of every plugin on disk now, loaded or not."""
     return {(point.name, *_distribution(point)) for point in _entry_points()}
-
-
-def _all_of(wanted: type[T], items: Any, giver: str) -> Iterator[T]:
-    for item in items:
-        if not isinstance(item, wanted):
-            raise PluginError(f"{giver} gave {type(item).__name__}, not {wanted.__name__}")
-        yield item
-
-
-def _name_of(item: Any) -> str:
-    name = item.name
-    if not isinstance(name, str) or not name:
-        raise PluginError(f"a {type(item).__name__} has no name")
-    if isinstance(item, Backend):
-        if not issubclass(item.options, LoadOptions):
-            raise PluginError(f"the options of backend {name} are no LoadOptions")
-        fields_of(item.options)  # what it cannot read is no plugin's to break every request with
-    if isinstance(item, SamplerType):
-        check_sampler_type(item)
-    if isinstance(item, ConstraintType) and name in SCHEMA_TYPES:
-        raise PluginError(f"a constraint may not be named {name!r}: that is a type of JSON Schema")
-    return name
 
 
 def _installed(backend: Backend) -> bool:

@@ -37,6 +37,7 @@ def test_discovery_and_claims_load_no_native_library_and_no_http() -> None:
     assert provided["llamacpp"] == {"backends": ["llamacpp"]}
     assert provided["echo"] == {"backends": ["echo"]}
     assert provided["chat"]["renderers"]
+    assert {"generic", "hermes", "qwen3"} <= {*provided["chat"]["parsers"]}
     assert not any(errors)
     assert NATIVE.isdisjoint(modules)
 

@@ -9,9 +9,10 @@ import pytest
 
 from corral_kernel.contracts import Claim, LoadRequest
 from corral_kernel.errors import PluginError
+from corral_kernel.given import SCHEMA_TYPES
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
-from corral_kernel.plugins import SCHEMA_TYPES, Plugin, Plugins
+from corral_kernel.plugins import Plugin, Plugins
 
 HEAD = """
 from corral_kernel.contracts import Backend, Claim, LoadOptions, Registry

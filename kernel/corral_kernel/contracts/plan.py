@@ -14,10 +14,12 @@ class Trigger(Struct, frozen=True, kw_only=True):
         mark: The bytes of its text, wherever the tokens' borders are; control tokens count as
             their literal text. It is part of the answer.
         steps: In order.
+        at_start: It counts only where nothing but white space stands before it in its free text.
     """
 
     mark: str
     steps: tuple[Step, ...]
+    at_start: bool = False
 
 
 class Free(Step, frozen=True, kw_only=True, tag="free"):

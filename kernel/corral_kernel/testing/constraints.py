@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from corral_kernel.contracts import Constraint, ConstraintType, Tokenizer
 from corral_kernel.errors import InvalidFormatError
-from corral_kernel.plugins import SCHEMA_TYPES
+from corral_kernel.given import SCHEMA_TYPES
 from corral_kernel.testing.suites import EVERYTHING, ContractBrokenError, attempt, demand
 from corral_kernel.testing.tokenizers import PieceTokenizer
 from corral_kernel.testing.walks import PADDING, Walk, walks

@@ -26,6 +26,7 @@ class Marks:
             self._marks.append((step.until.encode(), step))
         self._kept = max((len(mark) for mark, _ in self._marks), default=1) - 1
         self._tail = b""  # what a mark may have begun in
+        self._blank = True  # nothing but white space stands before the tail
 
     def over(self, piece: bytes) -> int:
         """How many of the next token's bytes lie beyond the first mark that it completes."""
@@ -39,7 +40,9 @@ class Marks:
             return self._marks[-1][1]
         text = self._tail + piece
         end, met = self._first(text)
-        self._tail = b"" if end else text[len(text) - min(self._kept, len(text)) :]
+        kept = 0 if end else min(self._kept, len(text))
+        self._blank = self._blank and not text[: len(text) - kept].strip()
+        self._tail = text[len(text) - kept :]
         return met
 
     def is_spent(self, tokens: int) -> bool:
@@ -63,6 +66,8 @@ class Marks:
         whose: Free | Trigger | None = None
         for mark, owner in self._marks:
             at = text.find(mark)
+            if at >= 0 and isinstance(owner, Trigger) and owner.at_start:
+                at = at if self._blank and not text[:at].strip() else -1
             if at >= 0 and (best is None or (at + len(mark), at) < best):
                 best, whose = (at + len(mark), at), owner
         return (0, None) if best is None else (best[0], whose)

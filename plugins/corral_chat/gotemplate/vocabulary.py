@@ -49,6 +49,56 @@ def think_tags(tree: nodes.Tree) -> tuple[str, str]:
     return tags if all(tags) else ("", "")
 
 
+def call_texts(tree: nodes.Tree) -> tuple[str, list[str | nodes.Node]]:
+    """Infer how calls are written: what stands in the first branch for messages with `.ToolCalls`.
+
+    Returns:
+        The text that tells a call from other text, which ends before the first brace; `{` where
+        nothing else tells. And all of the branch in order: texts, and what is printed.
+    """
+    branch = next(_branches_for_calls(tree.root), None)
+    if branch is None:
+        return "{", []
+    first = _first_text(branch.body) or ""
+    return first.partition("{")[0].strip() or "{", list(_written(branch.body))
+
+
+def _branches_for_calls(node: nodes.Node) -> Iterator[nodes.If]:
+    if isinstance(node, nodes.If) and any(
+        isinstance(arg, nodes.Field) and arg.names == ("ToolCalls",)
+        for command in node.pipe.commands
+        for arg in command.args
+    ):
+        yield node
+    for child in nodes.children(node):
+        yield from _branches_for_calls(child)
+
+
+def _first_text(body: nodes.List) -> str | None:
+    """The first text that is not blank; None if something is printed before it."""
+    for node in body.nodes:
+        match node:
+            case nodes.Text():
+                if node.text.strip():
+                    return node.text
+            case nodes.Action(pipe=nodes.Pipe(variables=[])):
+                return None
+            case nodes.If() | nodes.Range():
+                return _first_text(node.body)
+    return None
+
+
+def _written(body: nodes.List) -> Iterator[str | nodes.Node]:
+    for node in body.nodes:
+        match node:
+            case nodes.Text():
+                yield node.text
+            case nodes.Action(pipe=nodes.Pipe(variables=[])):
+                yield node.pipe
+            case nodes.If() | nodes.Range() | nodes.With():
+                yield from _written(node.body)
+
+
 def _paths_to_thinking(
     node: nodes.Node, path: tuple[nodes.Node, ...]
 ) -> Iterator[tuple[nodes.Node, ...]]:

@@ -150,6 +150,23 @@ def test_triggers_and_budgets_go_together(local: Open) -> None:
     assert answer.text == "ab(!)fgh</t>."  # what a trigger brings does not count
 
 
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("  ab...ab", "  ab[!]ab[!]"),  # behind what it began a text of its own begins
+        ("x ab", "x ab"),
+        ("ab...", "ab[!]"),
+    ],
+    ids=["blanks before it", "text before it", "nothing before it"],
+)
+def test_a_mark_may_count_only_at_the_start_of_its_text(
+    local: Open, prompt: str, expected: str
+) -> None:
+    trigger = Trigger(mark="ab", steps=(Literal(text="[!]"),), at_start=True)
+    answer = local(None).answer(prompt, plan(Free(triggers=(trigger,))))
+    assert answer.text == expected
+
+
 def test_an_end_that_a_constraint_allows_ends_its_part_alone(tiny: Any) -> None:
     steps = plan(Literal(text="size "), NUMBER, Literal(text=" cm, "), WORD, Literal(text="."))
     for seed in range(8):
