@@ -35,7 +35,7 @@ class Peer(NamedTuple):
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> Answer:
         """Send one request; a `Host` among the headers replaces the usual one."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             given = {name.lower() for name in headers or {}}
             connection.putrequest(method, path, skip_host="host" in given)

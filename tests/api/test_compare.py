@@ -22,7 +22,7 @@ SETTINGS = {"CORRAL_PLUGINS": "chat,echo,llamacpp,repeat", "CORRAL_MEMORY_BUDGET
 PROMPTS = ["<|im_start|>user\ncapital of France?<|im_end|>\n<|im_start|>assistant\n", "Once"]
 WEIGHTS_BYTES = 256_000
 """The end of the small chat model's file; there is nothing but float32 numbers in it."""
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 Start = Callable[..., Any]
 

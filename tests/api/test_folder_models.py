@@ -19,7 +19,7 @@ MODELS = Path(__file__).parents[1] / "models"
 ONNX, INT4 = MODELS / "tiny-chat-onnx", MODELS / "tiny-chat-onnx-int4"
 LEGACY = MODELS / "gpt2byte-f16.ggml.bin"
 NOWHERE = "sha256:" + "0" * 64
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 Start = Callable[..., "Served"]
 

@@ -45,7 +45,7 @@ class Recorder:
         self.heard.set()
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.asked) < count:
                 self.heard.clear()
                 await self.heard.wait()

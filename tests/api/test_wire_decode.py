@@ -374,9 +374,9 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_read() -> None:
 def test_a_body_with_a_large_image_is_decoded_quickly() -> None:
     image = random.Random(1).randbytes(20 * 1024 * 1024)
     body = b'{"model":"m","images":["%b"]}' % base64.b64encode(image)
-    start = time.perf_counter()
+    start = time.thread_time()
     request = decode(body, GenerateRequest)
-    assert time.perf_counter() - start < 2.0  # tens of milliseconds; the machine may be busy
+    assert time.thread_time() - start < 2.0  # it takes tens of milliseconds
     assert request.images == (image,)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 PROMPT = ">>> Send a message"
 INFO: dict[str, Any] = {
     "details": {"family": "llama", "quantization_level": "Q8_0"},

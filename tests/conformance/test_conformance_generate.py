@@ -276,7 +276,7 @@ def test_a_schema_is_kept_to(api: Any, model: str) -> None:
 @pytest.fixture
 def loaded(api: Any, model: str) -> Iterator[str]:
     # Names of the same weights share what is loaded, which is listed under the first of them.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while tiny := [entry for entry in listed(api) if entry["details"]["parameter_size"] == "91K"]:
         assert time.monotonic() < deadline, "the model stays loaded"
         for entry in tiny:  # other tests' models too

@@ -25,7 +25,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True)

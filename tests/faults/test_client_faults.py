@@ -1,7 +1,7 @@
 """Clients that go away: their work ends before the next step, wherever it is.
 
 The server has one slot for each model. So what tells that a job has ended is that the next request
-is answered: the job itself would have taken a minute and more.
+is answered: the job itself would have taken minutes.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def is_running(served: Any, name: str) -> bool:
 def test_a_client_that_leaves_in_prefill_frees_its_slot(
     served: Any, tools: Any, *, stream: bool, rudely: bool
 ) -> None:
-    served.create("prefill", echo_step_ms=50, num_batch=2)
+    served.create("prefill", echo_step_ms=100, num_batch=2)
     served.works("prefill")
     connection = served.connect("prefill", tools.varied(4000), stream=stream)
     tools.until(lambda: served.is_busy("prefill"))
@@ -47,7 +47,7 @@ def test_a_client_that_leaves_in_prefill_frees_its_slot(
 def test_a_client_that_leaves_in_decode_frees_its_slot(
     served: Any, tools: Any, *, stream: bool
 ) -> None:
-    served.create("decode", echo_step_ms=20)
+    served.create("decode", echo_step_ms=50)
     served.works("decode")
     connection = served.connect("decode", tools.varied(4000), stream=stream)
     if stream:
@@ -62,7 +62,7 @@ def test_a_client_that_leaves_in_decode_frees_its_slot(
 def test_a_client_that_leaves_the_queue_frees_its_place(
     served: Any, tools: Any, *, stream: bool
 ) -> None:
-    served.create("queue", echo_step_ms=20)
+    served.create("queue", echo_step_ms=50)
     running = served.connect("queue", tools.varied(4000))
     assert running.recv(12) == b"HTTP/1.1 200"
     queued = [served.queue("queue", "abc", stream=stream) for _ in range(2)]
@@ -119,7 +119,7 @@ def test_a_server_that_is_told_to_end_tells_its_clients_and_leaves_no_process(
         workers = served.workers()
         served.server.process.send_signal(signal.SIGTERM)
         assert list(stream)[-1] == {"error": "the server is shutting down"}
-    assert served.server.process.wait(10) == 0
+    assert served.server.process.wait(60) == 0
     for pid in workers:
         tools.wait_gone(pid)
     answer = loading.makefile("rb").read()

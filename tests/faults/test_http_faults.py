@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 TINY_CHAT = Path(__file__).parents[1] / "models" / "tiny-chat-f32.gguf"
-WAIT_S = 20
+WAIT_S = 60
 
 
 def post(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:

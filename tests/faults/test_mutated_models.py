@@ -18,7 +18,7 @@ SOURCES = {
 OPTIONS = {"num_predict": 2, "num_thread": 1, "num_ctx": 64}
 COPIES = 10
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_a_server_that_is_told_to_end_tells_who_waits_for_a_long_prompt(
         served.server.process.send_signal(signal.SIGTERM)
         status, body = whole_answer(connection)
     assert (status, json.loads(body)) == (503, {"error": "the server is shutting down"})
-    assert served.server.process.wait(10) == 0
+    assert served.server.process.wait(60) == 0
     tools.wait_gone(worker.pid)
 
 

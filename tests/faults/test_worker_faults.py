@@ -67,7 +67,7 @@ def test_a_signal_to_the_whole_service_is_a_shutdown_to_those_who_stream(
         for pid in (*served.workers(), served.server.process.pid):
             os.kill(pid, signal.SIGTERM)
         assert list(stream)[-1] == {"error": "the server is shutting down"}
-    assert served.server.process.wait(timeout=20) == 0
+    assert served.server.process.wait(timeout=60) == 0
     tools.until(lambda: any("Shut down" in line for line in served.server.log))
     log = "".join(served.server.log)
     assert "SIGTERM: shutting down (requests open: 1)" in log

@@ -247,13 +247,13 @@ def test_a_stream_goes_on_while_a_format_is_tried(tiny: Asked) -> None:
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        assert began.wait(30)
+        assert began.wait(90)
         before = len(pieces)
         assert "compiling it took over" in tiny.refusal({"multipleOf": 1_000_003})
         during = len(pieces) - before
     finally:
         over.set()
-        listener.join(30)
+        listener.join(90)
     assert not listener.is_alive()
     # The trial takes two seconds of a processor; a stream that had waited for it would have sent
     # nothing in that time.

@@ -28,7 +28,7 @@ def pid(kernel: Any, name: str) -> int:
 
 
 async def until_gone(kernel: Any, name: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while name in instances(kernel):  # noqa: ASYNC110 - a list sets no event
             await asyncio.sleep(0.005)
 
@@ -237,7 +237,7 @@ async def test_a_victim_that_keeps_getting_requests_goes_all_the_same(
         assert (await one_at_a_time.chat("b", QUESTION)).text == ANSWER
         served["b"] += 1
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         await asyncio.gather(*(keep_asking() for _ in range(4)), ask_once())
     loads.clear()
     assert (await one_at_a_time.chat("a", QUESTION)).text == ANSWER

@@ -19,7 +19,7 @@ from corral_kernel.options import RequestOptions
 from corral_kernel.scheduler import Limits, Scheduler, Want
 from corral_kernel.supervisor import JobStream, WorkerProcess, WorkerSetup
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """How long anything may take that comes by itself; only a failing test waits for so long."""
 
 
@@ -154,7 +154,7 @@ async def start_worker(nothing_left: None) -> AsyncIterator[Callable[..., Any]]:
             await worker.load("echo", load(slots, **faults))
         return worker
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S * 2):
         yield start
         for worker in started:
             await worker.stop()
@@ -171,7 +171,7 @@ async def start_scheduler(nothing_left: None) -> AsyncIterator[Callable[..., Sch
         started.append(scheduler)
         return scheduler
 
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(LIMIT_S * 3):
         yield start
         for scheduler in started:
             await scheduler.close()

@@ -262,11 +262,11 @@ def test_a_wrong_type_inside_an_entry_is_the_sampler_s_affair() -> None:
 
 def test_ten_thousand_unknown_fields_are_told_of_in_few_words() -> None:
     fields = {f"field {number}\n": number for number in range(10_000)}
-    start = time.monotonic()
+    start = time.thread_time()
     _, told = resolved({"samplers": [{"name": "top_k", **fields}] * 3}, lenient=True)
     assert len(told) <= 32
     assert not any("\n" in words for words in told)
-    assert time.monotonic() - start < 20  # quadratic work would take minutes
+    assert time.thread_time() - start < 20  # quadratic work would take minutes
 
 
 def test_an_endless_name_is_cut() -> None:

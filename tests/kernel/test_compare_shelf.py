@@ -8,7 +8,7 @@ import pytest
 
 from corral_kernel.tasks.shelf import Shelf
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 async def test_what_was_put_is_given_back_by_its_number() -> None:

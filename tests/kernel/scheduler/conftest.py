@@ -80,7 +80,7 @@ async def start_kernel(
         started.append(kernel)
         return kernel
 
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(200):
         yield start
         for kernel in started:
             await kernel.corral.close()

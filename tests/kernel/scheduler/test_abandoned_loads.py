@@ -30,7 +30,7 @@ def endless(tools: Any, name: str = "endless", **options: Any) -> Want:
 
 
 async def served(scheduler: Scheduler, want: Want) -> Lease:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         return await scheduler.acquire(want, None)
 
 

@@ -34,8 +34,8 @@ async def test_a_job_whose_worker_dies_before_its_first_piece_is_run_once_more(
     start_kernel: Start, tools: Any, begun: list[str]
 ) -> None:
     kernel = await start_kernel()
-    kernel.create("slow", echo_step_ms=40, num_batch=8)
-    asking = asyncio.create_task(kernel.ask("slow", "x" * 20))
+    kernel.create("slow", echo_step_ms=40, num_batch=8, num_predict=20)
+    asking = asyncio.create_task(kernel.ask("slow", "x" * 160))
     await tools.until(lambda: any(i.leases for i in kernel.scheduler.running()))
     os.kill(kernel.pid(), signal.SIGKILL)
     assert await asking == "x" * 20
@@ -46,8 +46,8 @@ async def test_all_jobs_of_a_worker_that_dies_early_are_run_once_more_on_one_new
     start_kernel: Start, tools: Any, begun: list[str]
 ) -> None:
     kernel = await start_kernel(NUM_PARALLEL="3")
-    kernel.create("slow", echo_step_ms=25, num_batch=8)
-    asking = [asyncio.create_task(kernel.ask("slow", "x" * 20)) for _ in range(5)]
+    kernel.create("slow", echo_step_ms=10, num_batch=4, num_predict=20)
+    asking = [asyncio.create_task(kernel.ask("slow", "x" * 160)) for _ in range(5)]
     await tools.until(lambda: any(i.leases == 3 for i in kernel.scheduler.running()))
     os.kill(kernel.pid(), signal.SIGKILL)
     assert await asyncio.gather(*asking) == ["x" * 20] * 5
@@ -90,7 +90,7 @@ async def test_a_death_costs_no_other_model_anything(start_kernel: Start, tools:
     kernel.create("a", echo_step_ms=5)
     kernel.create("b", echo_step_ms=5)
     other = await kernel.begin("b", "xy" * 30)
-    completion = await kernel.begin("a", "xy" * 50)
+    completion = await kernel.begin("a", "xy" * 1000)
     os.kill(kernel.pid("a"), signal.SIGKILL)
     with pytest.raises(WorkerDiedError):
         async for _ in completion:
@@ -116,11 +116,11 @@ async def test_a_real_engine_is_replaced_as_echo_is_and_answers_the_same(
     prompt = "<|im_start|>user\ncount to five<|im_end|>\n<|im_start|>assistant\n"
     answer = await kernel.ask("tiny", prompt)
     assert answer == "one two three four five."
+    os.kill(kernel.pid(), signal.SIGSTOP)  # or it might have answered before it is killed
     asking = [asyncio.create_task(kernel.ask("tiny", prompt)) for _ in range(6)]
     await tools.until(lambda: any(i.leases == 4 for i in kernel.scheduler.running()))
     os.kill(kernel.pid(), signal.SIGKILL)
-    results = await asyncio.gather(*asking, return_exceptions=True)
-    assert all(r == answer or isinstance(r, WorkerDiedError) for r in results)
+    assert await asyncio.gather(*asking) == [answer] * 6
     assert await kernel.ask("tiny", prompt) == answer
     assert begun == ["tiny", "tiny"]
 

@@ -86,7 +86,7 @@ async def test_nothing_is_lost_whatever_clients_and_workers_do(
     chaos = Chaos(kernel, seed)
     vandal = asyncio.create_task(chaos.vandal())
     clients = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         end = asyncio.get_running_loop().time() + SECONDS
         while asyncio.get_running_loop().time() < end:
             clients.append(asyncio.create_task(chaos.client(len(clients))))

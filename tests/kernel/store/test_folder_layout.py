@@ -26,7 +26,7 @@ MODELS = Path(__file__).parents[2] / "models"
 ONNX, INT4 = MODELS / "tiny-chat-onnx", MODELS / "tiny-chat-onnx-int4"
 NAME = ModelName.parse("folder")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 PREAMBLE = """
 import os, sys
 from pathlib import Path

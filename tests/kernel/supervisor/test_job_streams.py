@@ -163,7 +163,7 @@ async def test_a_paused_job_is_cancelled_when_nothing_is_read_for_a_while() -> N
     job, control = stream(pause_at=2, stall_s=0.02)
     for _ in range(3):
         job.put(text("a"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while control.asked != ["pause 1", "cancel 1"]:  # noqa: ASYNC110 - a note sets no event
             await asyncio.sleep(0.005)
     job.put(Failed(job_id=1, code="cancelled", message=""))
@@ -172,12 +172,15 @@ async def test_a_paused_job_is_cancelled_when_nothing_is_read_for_a_while() -> N
 
 
 async def test_a_reader_that_is_slow_but_reads_is_not_cancelled() -> None:
-    job, control = stream(pause_at=8, merge_after=100, stall_s=0.5)
+    job, control = stream(pause_at=8, merge_after=100, stall_s=60)
     for _ in range(100):
         job.put(text("a"))
+    watches = [job._stall]
     for _ in range(6):
-        await asyncio.sleep(0.15)
         await anext(job)
+        watches.append(job._stall)
+    # Each piece that is read begins the time anew.
+    assert [watch.cancelled() for watch in watches] == [True] * 6 + [False]
     assert control.asked == ["pause 1"]
     job.fail(WorkerError("over"))
 

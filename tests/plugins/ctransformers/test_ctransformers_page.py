@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "plugins" / NAME).read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_its_first_blocks_make_a_model_that_answers(
     start_server: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Formats that are meant to do harm: each ends with a clear error or a bounded success."""
 
+import os
 import random
 import re
 import time
@@ -17,6 +18,12 @@ from corral_kernel.errors import EngineError, InvalidFormatError
 KINDS = {kind.name: kind for kind in corral_constraints()}
 PREPARING_S = 20.0
 """What preparing a request may take; a worker ends what takes longer."""
+
+
+def processor_s() -> float:
+    """Of this process and those that it waited for: the clock tells of other processes too."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def nested(levels: int, key: str) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def test_an_attack_ends_with_a_clear_error_or_a_bounded_success(
     kind = KINDS.get(str(spec.get("type")), KINDS["schema"])
     me = psutil.Process()
     before = me.memory_info().rss
-    began = time.monotonic()
+    began_s = processor_s()
     words = ""
     try:
         kind.check(spec)
@@ -152,7 +159,7 @@ def test_an_attack_ends_with_a_clear_error_or_a_bounded_success(
         words = str(error)
     assert not words or re.match("format at #|the answer cannot be held to its format", words)
     assert len(words) < 600
-    assert time.monotonic() - began < PREPARING_S
+    assert processor_s() - began_s < PREPARING_S
     assert me.memory_info().rss - before < 200 << 20
     assert answers(pieces)
 

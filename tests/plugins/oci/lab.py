@@ -24,7 +24,7 @@ from corral_kernel.transfers import Manner, Transfers
 WEIGHTS = "application/vnd.ollama.image.model"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """How long anything may take that comes by itself; only a failing test waits for so long."""
 
 QUICK = Manner(streams=4, part_bytes=1 << 16, stall_s=0.3, attempts=3, pause_s=0.01)

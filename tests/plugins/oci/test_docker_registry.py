@@ -48,10 +48,10 @@ def docker_registry(folder: Path, auth: str = "") -> Iterator[str]:
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     """Nothing tells when it listens, so it is asked until it answers."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
-            httpx.get(f"http://{address}/v2/", timeout=5)
+            httpx.get(f"http://{address}/v2/", timeout=30)
         except httpx.TransportError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

@@ -222,7 +222,7 @@ def test_the_ollama_client_pulls_and_pushes_with_its_progress(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_server_killed_at_any_point_of_a_pull_goes_on_where_it_was(
     lab: Any, registry: Any, tmp_path: Path
 ) -> None:
@@ -301,7 +301,7 @@ def _models(home: Path, lab: Any) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_memory_stays_flat_and_the_server_answers_while_it_pulls_and_pushes(
     lab: Any, registry: Any, tmp_path: Path
 ) -> None:

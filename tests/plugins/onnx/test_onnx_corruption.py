@@ -10,11 +10,11 @@ import pytest
 
 MUTATIONS = Path(__file__).with_name("mutations.py")
 COUNT = 250
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["tiny-chat-onnx", "tiny-chat-onnx-int4"])
 def test_damage_ends_in_an_error_or_in_text(
     tiny_chat_onnx: Path, tmp_path: Path, name: str

@@ -184,9 +184,9 @@ def test_asking_again_takes_milliseconds(site: Path) -> None:
     install(site)
     registry = PackageRegistry()
     first = tiny(registry)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     assert tiny(registry) is first
-    assert time.perf_counter() - begin < 0.1
+    assert time.thread_time() - begin < 0.1
 
 
 def test_the_starter_model_is_declared_as_an_entry_point_of_this_distribution() -> None:

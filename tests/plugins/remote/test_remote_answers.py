@@ -335,11 +335,11 @@ async def test_silence_in_mid_answer_is_given_up(lab: Any) -> None:
 async def test_a_reader_who_takes_his_time_is_no_silence(lab: Any) -> None:
     async with (
         lab.serving(lab.HELLO) as server,
-        lab.loaded(server.url, remote_silence_timeout=0.3) as engine,
+        lab.loaded(server.url, remote_silence_timeout=1.0) as engine,
     ):
         pieces = engine.generate(lab.chat())
         await anext(pieces)
-        await lab.moment(0.5)
+        await lab.moment(1.5)
         assert [piece async for piece in pieces][-1] == Ending()
 
 
