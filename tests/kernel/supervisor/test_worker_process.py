@@ -159,9 +159,12 @@ async def test_a_worker_that_waits_is_not_taken_for_one_that_hangs(
         prompt = frames.PromptSpec(
             renderer="jinja", template=loops, messages=(Message(role="user"),)
         )
-        error = await error_of(worker.submit(tools.generate(prompt=prompt)))
-        assert isinstance(error, RemoteJobError)
-        assert error.remote_code == "template_bounds"
+        # Several of them keep the text threads at it for longer than the step may take.
+        streams = [worker.submit(tools.generate(prompt=prompt)) for _ in range(6)]
+        for stream in streams:
+            error = await error_of(stream)
+            assert isinstance(error, RemoteJobError)
+            assert error.remote_code in ("template_bounds", "template")  # by steps, or by time
     assert not worker.lost.done()
 
 
