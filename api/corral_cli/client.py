@@ -60,6 +60,7 @@ class Client:
 
     def __init__(self, host: HostAddress) -> None:
         self.url = connect_url(host)
+        self.is_here = is_local(host)  # on this machine
         self.refusal = ""  # why nothing answered, in the words of the operating system
         try:
             self._http = httpx.Client(

@@ -61,6 +61,10 @@ _LATER: Final = "not in this release: "
 
 _INSECURE: Final = Flag("insecure", "ask the registry by plain http")
 
+_IMATRIX: Final = Flag(
+    "imatrix", "file of an importance matrix, for better quantizing", kind="string"
+)
+
 _SHOW_SECTIONS: Final = tuple(
     Flag(name, f"show the {name} of a model")
     for name in ("license", "modelfile", "parameters", "template", "system")
@@ -85,9 +89,10 @@ COMMANDS: Final = (
         check=exactly(1),
         flags=(
             Flag("file", 'the Modelfile (default "Modelfile")', kind="string", short="f"),
-            Flag("quantize", f"{_LATER}quantize to this type", kind="string", short="q"),
-            Flag("draft-quantize", f"{_LATER}quantize the draft model", kind="string"),
-            Flag("experimental", f"{_LATER}import safetensors without the server"),
+            Flag("quantize", "quantize to this type, such as q4_K_M", kind="string", short="q"),
+            Flag("draft-quantize", "quantize the draft model to this type", kind="string"),
+            _IMATRIX,
+            Flag("experimental", "refuse a server on another machine"),
         ),
     ),
     Command(

@@ -3,8 +3,9 @@
 import math
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from corral_cli import wire
 from corral_cli.client import Client, connect
@@ -15,46 +16,84 @@ from corral_cli.options import parameter_types
 from corral_cli.parser import Call
 from corral_cli.progress import Progress
 from corral_cli.pull import show_steps
-from corral_cli.upload import send_file
+from corral_cli.sources import head_of, resolve
+from corral_cli.upload import send_files
 from corral_kernel.errors import InvalidNameError
 from corral_kernel.modelfile import KNOWN_PARAMETERS, MAX_BYTES, Modelfile, ParameterTypes, parse
 from corral_kernel.names import ModelName
 from corral_kernel.remotes import split_source
-
-_LATER: Final = {
-    "quantize": "quantizing",
-    "draft-quantize": "quantizing",
-    "experimental": "importing safetensors",
-}
 
 
 def create(call: Call) -> None:
     """Make a model of a Modelfile.
 
     Raises:
-        CommandError: If the Modelfile or a file that it names cannot be read, or needs what this
-            release cannot do.
+        CommandError: If the Modelfile or a file that it names cannot be read, or it and the flags
+            do not fit.
     """
     name = call.args[0]
-    try:
-        ModelName.parse(name)
-    except InvalidNameError:
-        raise CommandError(f"invalid model name: {name}") from None
-    for flag, what in _LATER.items():
-        if flag in call.flags:
-            raise CommandError(f"--{flag}: {what} is not part of this release of corral")
+    check_name(name)
     modelfile, path = _read(call.text("file"))
     for parameter in modelfile.deprecated:
         sys.stdout.write(f"warning: parameter {parameter} is deprecated\n")
     folder = path.absolute().parent if path else Path.cwd()
     files = gather(modelfile, folder, path)
+    making = quantizing(call)
+    if "draft-quantize" in call.flags and not files.drafts:
+        raise CommandError("--draft-quantize requires a DRAFT model")
+    body = {"model": name, **_fields(modelfile), **making}
+    make(body, files, imatrix=call.text("imatrix"), only_here=call.on("experimental"))
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no model can have.
+
+    Raises:
+        CommandError: If it is one.
+    """
+    try:
+        ModelName.parse(name)
+    except InvalidNameError:
+        raise CommandError(f"invalid model name: {name}") from None
+
+
+def quantizing(call: Call) -> dict[str, str]:
+    """Give the fields of a request for what the flags say of quantizing.
+
+    Raises:
+        CommandError: If an importance matrix is given, and nothing is to be quantized.
+    """
+    if "imatrix" in call.flags and "quantize" not in call.flags:
+        raise CommandError("--imatrix is for quantizing: say to which type with --quantize")
+    fields = {"quantize": call.text("quantize"), "draft_quantize": call.text("draft-quantize")}
+    return {name: text for name, text in fields.items() if text}
+
+
+def make(
+    body: dict[str, Any], files: Files, *, imatrix: str | None = None, only_here: bool = False
+) -> None:
+    """Send files, and have the server make a model of them; shows how far it is.
+
+    Args:
+        body: The fields of the request that are no files.
+        files: What to make it of.
+        imatrix: The file of an importance matrix.
+        only_here: Whether the server must be on this machine.
+
+    Raises:
+        CommandError: If a file cannot be read, or the server reports no success.
+        ServerError: If the server reports an error.
+    """
+    matrix = resolve(imatrix, Path.cwd()) if imatrix else None
+    if matrix and not head_of(matrix):
+        raise CommandError(f"{matrix} is empty: it is to hold an importance matrix")
     if files.left_out:
         sys.stderr.write(left_out_line(files.left_out))
-    body = {"model": name, **_fields(modelfile), "stream": True}
-    if files.source:
-        body |= _source(files.source)
+    body = {**body, "stream": True, **(_source(files.source) if files.source else {})}
     with connect() as client, Progress() as progress:
-        _send(client, body, files, progress)
+        if only_here and not client.is_here:
+            raise CommandError("remote safetensor model creation not yet supported")
+        _send(client, body, files, matrix, progress)
 
 
 def _source(text: str) -> dict[str, str]:
@@ -105,9 +144,17 @@ def _fields(modelfile: Modelfile) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}
 
 
-def _send(client: Client, body: dict[str, Any], files: Files, progress: Progress) -> None:
-    for field, paths in (("files", files.weights), ("adapters", files.adapters)):
-        if paths:
-            body[field] = {name: send_file(client, paths[name], progress) for name in sorted(paths)}
-    if not show_steps(client.stream("/api/create", body, wire.Progress), progress):
-        raise CommandError("the server ended its answer without reporting success")
+def _send(
+    client: Client, body: dict[str, Any], files: Files, matrix: Path | None, progress: Progress
+) -> None:
+    fields = {"files": files.weights, "adapters": files.adapters, "draft_files": files.drafts}
+    paths = dict.fromkeys(path for named in fields.values() for path in named.values())
+    digests = send_files(client, [*paths, *([matrix] if matrix else [])], progress)
+    for field, named in fields.items():
+        if named:
+            body[field] = {name: digests[named[name]] for name in sorted(named)}
+    if matrix:
+        body["imatrix"] = digests[matrix]
+    with closing(client.stream("/api/create", body, wire.Progress)) as lines:
+        if not show_steps(lines, progress):
+            raise CommandError("the server ended its answer without reporting success")

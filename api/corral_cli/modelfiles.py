@@ -1,31 +1,31 @@
 """The files that a Modelfile names: found on this machine, and checked before anything is sent."""
 
+import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from corral_cli.errors import CommandError
-from corral_cli.folders import check_inside, folder_files
-from corral_kernel.foldernames import GENAI_CONFIG, is_encoder
+from corral_cli.layouts import (
+    Found,
+    adapter_files,
+    model_files,
+    single_file,
+    with_adapter_config,
+)
+from corral_cli.sources import (
+    described,
+    is_gguf,
+    is_onnx_adapter,
+    is_safetensors,
+    resolve,
+)
 from corral_kernel.modelfile import Modelfile
-from corral_kernel.models import HEAD_BYTES, LEGACY_MAGICS
 from corral_kernel.remotes import split_source
 
-_MAGIC: Final = b"GGUF"
-_ONNX_ADAPTER: Final = b"TORT"  # from its fifth byte on
-_SHOWN: Final = 30  # characters of a foreign file
-_MODELFILE_STARTS: Final = ("from ", "#")
-_OTHER_LAYOUTS: Final = (
-    "model*.safetensors",
-    "*/model*.safetensors",
-    "consolidated*.safetensors",
-    "pytorch_model*.bin",
-    "consolidated*.pth",
-    "*.bin",
-)
-_TAKEN: Final = "this release of corral takes GGUF and old GGML files, and folders of ONNX models"
-_ADAPTERS: Final = "this release of corral takes adapters in GGUF and .onnx_adapter files"
+_ADAPTERS: Final = "adapters are GGUF, safetensors and .onnx_adapter files"
 
 
 class Files(Struct, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class Files(Struct, frozen=True, kw_only=True):
     source: str = ""  # the FROM that is a model name
     weights: dict[str, Path] = {}
     adapters: dict[str, Path] = {}
+    drafts: dict[str, Path] = {}
     left_out: tuple[str, ...] = ()  # names of what lies in a model's folder and is not sent
 
 
@@ -46,134 +47,79 @@ def gather(modelfile: Modelfile, folder: Path, own: Path | None = None) -> Files
         own: Where it lies itself.
 
     Raises:
-        CommandError: If a file is missing or of a kind that this release does not take.
+        CommandError: If a file is missing, or nothing that a model is made of.
     """
-    if modelfile.drafts:
-        raise CommandError("DRAFT: draft models are not part of this release of corral")
     source = ""
-    found: list[Files] = []
+    found: list[Found] = []
+    paths = set()
     for text in modelfile.sources:
         path = resolve(text, folder)
         if path.exists():
+            paths.add(path.resolve())
             found.append(_model(path, own))
         else:
             source = _model_name(text)
-    if len(found) > 1 and any(len(files.weights) > 1 for files in found):
+    if len(found) > 1 and any(one.is_alone for one in found):
         raise CommandError("FROM: a folder is a whole model, and takes no other file beside it")
-    adapters = [_adapter(modelfile.adapter, folder)] if modelfile.adapter else []
     return Files(
         source=source,
-        weights=_by_name([item for files in found for item in files.weights.items()]),
-        adapters=_by_name([(path.name, path) for path in adapters]),
-        left_out=tuple(name for files in found for name in files.left_out),
+        weights=_named(found),
+        adapters=_named([_adapter(modelfile.adapter, folder)] if modelfile.adapter else []),
+        drafts=_named([_draft(text, folder, paths) for text in modelfile.drafts]),
+        left_out=tuple(name for one in found for name in one.left_out),
     )
 
 
-def _by_name(items: list[tuple[str, Path]]) -> dict[str, Path]:
-    named = dict(items)
-    if len(named) < len(items):
-        names = ", ".join(sorted(name for name, _ in items))
-        raise CommandError(f"two files of the same name: {names}")
-    return named
+def _named(found: Iterable[Found]) -> dict[str, Path]:
+    """Name files: one by its last part, several by their paths in the folder that they share."""
+    files = (path for one in found for path in one.files)
+    paths = list(dict.fromkeys(path.parent.resolve() / path.name for path in files))
+    if len(paths) == 1:
+        return {_sendable(paths[0].name): paths[0]}
+    common = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return {_sendable(path.relative_to(common).as_posix()): path for path in paths}
 
 
-def resolve(text: str, folder: Path) -> Path:
-    """Turn a path of a Modelfile into an absolute one; `~` and `~user` are home folders.
+def _sendable(name: str) -> str:
+    if not name.isprintable():
+        raise CommandError(f"{name!a} holds a character that cannot be printed: rename the file")
+    return name
 
-    Raises:
-        CommandError: If there is no such user.
-    """
-    if not text.startswith("~"):
-        return folder / text
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        user = text[1:].partition("/")[0]
-        raise CommandError(f"failed to find user '{user}': {error}") from None
+
+def is_path(text: str) -> bool:
+    """Tell whether a text is plainly a path: no model has such a name."""
+    return text.startswith((".", "/", "~")) or text.endswith((".gguf", ".safetensors", ".bin"))
 
 
 def _model_name(text: str) -> str:
-    """Refuse what is plainly a path, so that a missing file is not looked for as a model."""
-    if split_source(text):  # a model on another server, which may have any name there
-        return text
-    if text.startswith((".", "/", "~")) or text.endswith((".gguf", ".safetensors", ".bin")):
+    """Refuse a path to nothing, so that a missing file is not looked for as a model."""
+    # A model on another server may have any name there.
+    if is_path(text) and not split_source(text):
         raise CommandError(f"FROM {text}: no such file or directory")
     return text
 
 
-def _adapter(text: str, folder: Path) -> Path:
+def _model(path: Path, own: Path | None) -> Found:
+    return model_files(path, own) if path.is_dir() else single_file(path)
+
+
+def _draft(text: str, folder: Path, sources: Collection[Path]) -> Found:
+    path = resolve(text, folder)
+    if not path.exists():
+        raise CommandError(f"DRAFT {text}: no such file or directory")
+    if path.resolve() in sources:
+        raise CommandError(f"DRAFT must not reference the same local path as FROM: {text}")
+    return _model(path, None)
+
+
+def _adapter(text: str, folder: Path) -> Found:
     path = resolve(text, folder)
     if not path.exists():
         raise CommandError(f"ADAPTER {text}: no such file or directory")
     if path.is_dir():
-        path = _only_gguf(path)
-    head = _head(path)
-    if not head.startswith(_MAGIC) and head[4:8] != _ONNX_ADAPTER:
-        raise CommandError(f"{path} is no GGUF file: {_described(head)}; {_ADAPTERS}")
-    return path
-
-
-def _model(path: Path, own: Path | None) -> Files:
-    if path.is_dir() and _is_onnx(path):
-        found = folder_files(path, own)
-        return Files(weights=found.files, left_out=found.left_out)
-    file = (_only_legacy(path) or _only_gguf(path)) if path.is_dir() else path
-    head = _head(file)
-    if not head.startswith((_MAGIC, *LEGACY_MAGICS)):
-        raise CommandError(f"{file} is no GGUF file: {_described(head)}; {_TAKEN}")
-    return Files(weights={file.name: file})
-
-
-def _is_onnx(folder: Path) -> bool:
-    """Whether a folder is to be sent as one model: GGUF files in it come before an encoder."""
-    if (folder / GENAI_CONFIG).is_file():
-        return True
-    names = [path.relative_to(folder).as_posix() for path in folder.glob("*.onnx")]
-    names += [path.relative_to(folder).as_posix() for path in folder.glob("*/*.onnx")]
-    names += [path.name for path in folder.glob("tokenizer.json")]
-    return is_encoder(names) and next(folder.glob("*.gguf"), None) is None
-
-
-def _only_legacy(folder: Path) -> Path | None:
-    """The one file of weights of a folder, if it is of a format before GGUF."""
-    found = [file for file in folder.glob("*.bin") if file.is_file()]
-    if len(found) != 1 or next(folder.glob("*.gguf"), None):
-        return None
-    check_inside(found[0], folder)
-    return found[0] if _head(found[0]).startswith(LEGACY_MAGICS) else None
-
-
-def _only_gguf(folder: Path) -> Path:
-    found = sorted(file for file in folder.glob("*.gguf") if file.is_file())
-    if len(found) == 1:
-        check_inside(found[0], folder)
-        return found[0]
-    if found:
-        names = ", ".join(file.name for file in found)
-        raise CommandError(f"{folder} holds {len(found)} GGUF files, name one of them: {names}")
-    if any(next(folder.glob(pattern), None) for pattern in _OTHER_LAYOUTS):
-        raise CommandError(f"{folder}: safetensors and PyTorch models cannot be imported: {_TAKEN}")
-    raise CommandError("no Modelfile or safetensors files found")
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror or error}") from None
-
-
-def _described(head: bytes) -> str:
-    """Say what a file is instead, as far as its beginning tells."""
-    if not head:
-        return "it is empty"
-    if head.startswith(b"PK"):
-        return "it is an archive, perhaps a PyTorch model"
-    if head[8:10] == b'{"':
-        return "it is perhaps a safetensors file"
-    text = head.decode("utf-8", "replace").strip()
-    if not all(character.isprintable() or character.isspace() for character in text):
-        return f"it begins with the bytes {head[: len(_MAGIC)].hex(' ')}"
-    hint = ", perhaps a Modelfile" if text.lower().startswith(_MODELFILE_STARTS) else ""
-    return f"it is a text{hint} (it begins with {text.splitlines()[0][:_SHOWN]!r})"
+        return adapter_files(path)
+    if is_safetensors(path):
+        return with_adapter_config(path)
+    if not is_gguf(path) and not is_onnx_adapter(path):
+        raise CommandError(f"{path} is no adapter: {described(path)}; {_ADAPTERS}")
+    return Found((path,))

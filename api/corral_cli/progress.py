@@ -50,6 +50,12 @@ class Bar:
         self._total = total
         self._completed = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
+        self._lock = threading.Lock()
+
+    def add(self, size_bytes: int) -> None:
+        """Note that so many more bytes are done; any thread may."""
+        with self._lock:
+            self.advance(self._completed + size_bytes)
 
     def advance(self, completed: int, now: float | None = None) -> None:
         """Note that so many bytes are done."""

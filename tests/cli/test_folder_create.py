@@ -16,7 +16,7 @@ MODELS = Path(__file__).parents[1] / "models"
 ONNX, LEGACY = MODELS / "tiny-chat-onnx", MODELS / "gpt2byte-f16.ggml.bin"
 FOLDER = {"genai_config.json": b"{}", "model.onnx": b"graph", "sub/deep/x.bin": b"x"}
 ENCODER = {"tokenizer.json": b"{}", "onnx/model.onnx": b"graph"}
-TAKEN = "this release of corral takes GGUF and old GGML files, and folders of ONNX models"
+TAKEN = "models are made of GGUF files, of folders of safetensors files or of an ONNX model, and"
 
 
 def digest_of(data: bytes) -> str:
@@ -210,7 +210,10 @@ def test_a_folder_that_cannot_be_a_model_sends_nothing(
         ("FROM ./m\nFROM ./m", "FROM: a folder is a whole model"),
         ("FROM ./bins", f"PyTorch models cannot be imported: {TAKEN}"),
         ("FROM x.bin", f"x.bin is no GGUF file: it is a text (it begins with 'ggml'); {TAKEN}"),
-        ("FROM x.gguf\nADAPTER old.bin", "takes adapters in GGUF and .onnx_adapter files"),
+        (
+            "FROM x.gguf\nADAPTER old.bin",
+            "begins with 'lmgg'); adapters are GGUF, safetensors",
+        ),
     ],
 )
 def test_what_is_no_model_is_told(
