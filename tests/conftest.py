@@ -65,7 +65,8 @@ class Server:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """What a server's process sees: nothing of the user's own settings."""
-    ours = {"CORRAL_HOME": str(home), "CORRAL_HOST": "127.0.0.1:0", **NO_INTERNET, **more}
+    ours = {"CORRAL_HOME": str(home), "CORRAL_HOST": "127.0.0.1:0", **NO_INTERNET}
+    ours |= {"CORRAL_MODEL_PATHS": "none", **more}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CORRAL_", "OLLAMA_"))}
     return kept | ours
 

@@ -8,6 +8,7 @@ starting, unless it would then listen where nobody asked (`addresses.check_port`
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -28,6 +29,8 @@ T = TypeVar("T")
 _UINT: Final = re.compile(r"[0-9]{1,20}")
 _UINT_LIMIT: Final = 2**64
 _MAX_STREAMS: Final = 64
+NO_PATHS: Final = "none"
+OLLAMA_MODELS: Final = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
 _SIZE_FACTORS: Final[dict[str, dict[str, int]]] = {
     binary: {unit: base**power for power, unit in enumerate(("", "K", "M", "G", "T", "P"))}
@@ -97,6 +100,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     home: Path  # our own files
     models_dir: Path  # blobs and manifests
+    model_paths: tuple[Path, ...] = ()  # folders whose models are lent
+    usual_model_paths: tuple[Path, ...] = ()  # where an Ollama on this machine keeps its own
     host: HostAddress = HostAddress()
     origins: tuple[str, ...] = ()  # allowed besides the built-in ones; as written
     keep_alive_ns: int = 5 * MINUTE  # FOREVER: never unload
@@ -138,6 +143,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         return cls(
             home=home,
             models_dir=_path(variable(environ, "MODELS") or str(home / "models")),
+            model_paths=_paths(variable(environ, "MODEL_PATHS")),
+            usual_model_paths=_usual_paths(environ),
             host=parse_host(variable(environ, "HOST")),
             origins=reader.items("ORIGINS") or (),
             keep_alive_ns=reader.duration("KEEP_ALIVE", 5 * MINUTE),
@@ -213,6 +220,19 @@ def _debug_level(text: str) -> int:
     if _UINT.fullmatch(text):
         return min(2, int(text))
     return int(bool(text) and _truth(text))
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    items = [] if text == NO_PATHS else filter(None, text.split(os.pathsep))
+    return tuple(dict.fromkeys(_path(item) for item in items))
+
+
+def _usual_paths(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where an Ollama on this machine keeps models; `MODEL_PATHS=none` looks nowhere."""
+    if variable(environ, "MODEL_PATHS") == NO_PATHS:
+        return ()
+    set_there = _clean(environ.get("OLLAMA_MODELS", ""))
+    return tuple(_path(item) for item in (set_there, *OLLAMA_MODELS) if item)
 
 
 def _path(text: str) -> Path:

@@ -12,7 +12,7 @@ A `LentModel` is what a registry plugin gives for a model that it serves in plac
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any] = {}
     messages: tuple[dict[str, Any], ...] = ()
     owner: str = ""  # who lends it, and how it is got rid of; empty: it is in the store
+    trusted: bool = False  # lent, and run without its files' digests being checked first
 
     def of_type(self, media_type: str) -> tuple[ModelFile, ...]:
         """Give the files of one media type, in manifest order."""
@@ -235,6 +236,12 @@ class LentModel(msgspec.Struct, frozen=True, kw_only=True):
     contents: Mapping[str, bytes] = {}  # small blobs that are no files, such as the config
     modified_ns: int = 0  # Unix time in nanoseconds
     owner: str  # for messages: the Python package and how to remove it
+    folder: Path | None = None  # where a folder's files lie by their names; None: to be laid out
+    problem: str = ""  # why it cannot be run, and what to do; it is listed all the same
+    trusted: bool = False  # its files are run without their digests being checked first
+    # Gives the model with digests that are true, where those above stand for them until they are
+    # known: called in a thread before a copy, a build or a push, and it may read whole files.
+    settle: Callable[[], "LentModel"] | None = None
 
 
 def folder_key(files: Iterable[tuple[str, str]]) -> str:

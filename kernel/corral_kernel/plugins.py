@@ -21,6 +21,7 @@ from corral_kernel.contracts import (
     Engine,
     LoadRequest,
     Registry,
+    RegistryPlaces,
     SamplerType,
 )
 from corral_kernel.errors import PluginError
@@ -266,6 +267,14 @@ class Plugins:
             if isinstance(claim, Claim) and claim.backend == name:
                 found.append((backend, str(claim.why)))
         return found
+
+    def begin(self, places: RegistryPlaces) -> None:
+        """Tell the registries where the server's files are. Once, before they are asked."""
+        for plugin, registry in self.registries.values():
+            try:
+                registry.begin(places)
+            except ANYTHING as error:
+                plugin.report(f"registry {registry.name}", error)
 
     def lent(self) -> list[LentModel]:
         """Every model that a registry lends."""

@@ -11,6 +11,7 @@ from corral_kernel.addresses import parse_host
 from corral_kernel.calls import BackendChoice, Call, CompletionCall, EncodeCall, RunningModel
 from corral_kernel.choosing import load_failed
 from corral_kernel.completion import Completion, Encoding, Granted, begin, gather_vectors
+from corral_kernel.contracts import RegistryPlaces
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
 from corral_kernel.errors import (
@@ -58,6 +59,16 @@ SHORT_FORMAT_BYTES = 4096
 Need = Literal["completion", "embedding"]
 
 
+def registry_places(settings: Settings) -> RegistryPlaces:
+    """What registries learn of a server's folders."""
+    return RegistryPlaces(
+        home=settings.home,
+        models_dir=settings.models_dir,
+        folders=settings.model_paths,
+        usual=settings.usual_model_paths,
+    )
+
+
 class Corral:
     """One server's kernel.
 
@@ -68,6 +79,7 @@ class Corral:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.plugins = Plugins(settings.plugins, settings.disable_plugins)
+        self.plugins.begin(registry_places(settings))
         self.store = Store(
             settings.models_dir,
             settings.home / "cache",

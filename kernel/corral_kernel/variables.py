@@ -36,6 +36,9 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
         "MODELS": Variable(
             "$CORRAL_HOME/models", "blobs and manifests; an Ollama folder works as it is"
         ),
+        "MODEL_PATHS": Variable(
+            "", "folders of models to serve in place, separated as PATH is; none: not even Ollama's"
+        ),
         "ORIGINS": Variable("", "further browser origins, separated by commas, one * in each"),
         "KEEP_ALIVE": Variable("5m", "how long an idle model stays loaded"),
         "LOAD_TIMEOUT": Variable("5m", "a load without any progress for so long is given up"),

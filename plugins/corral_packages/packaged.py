@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +11,8 @@ from msgspec import Meta, Struct
 
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import GgufHeader
-from corral_kernel.models import (
-    CONFIG_TYPE,
-    LICENSE_TYPE,
-    MANIFEST_TYPE,
-    PARAMETERS_TYPE,
-    WEIGHTS_TYPE,
-    LentModel,
-    ModelConfig,
-    parameter_size_text,
-    stored_file_type,
-)
+from corral_kernel.lent import LentManifest, gguf_config
+from corral_kernel.models import LICENSE_TYPE, PARAMETERS_TYPE, WEIGHTS_TYPE, Layer, LentModel
 
 
 class PackagedModel(Struct, frozen=True, kw_only=True):
@@ -71,47 +61,18 @@ class PackagedModel(Struct, frozen=True, kw_only=True):
 
     def lend(self, path: Path, header: GgufHeader) -> LentModel:
         """Describe the model as a manifest over its file and what else is said of it here."""
-        contents: dict[str, bytes] = {}
-        layers = [_entry(WEIGHTS_TYPE, self.digest, self.size_bytes)]
+        writing = LentManifest()
+        writing.layers.append(Layer(WEIGHTS_TYPE, self.digest, self.size_bytes))
         if self.license:
-            layers.append(_content(contents, LICENSE_TYPE, self.license.encode()))
+            writing.add(LICENSE_TYPE, self.license.encode())
         if self.parameters:
             encoded = msgspec.json.encode(self.parameters, order="sorted") + b"\n"
-            layers.append(_content(contents, PARAMETERS_TYPE, encoded))
-        config = msgspec.json.encode(_config(header).to_document()) + b"\n"
-        document = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": _content(contents, CONFIG_TYPE, config),
-            "layers": layers,
-        }
+            writing.add(PARAMETERS_TYPE, encoded)
         return LentModel(
             name=self.name,
-            manifest=msgspec.json.encode(document) + b"\n",
+            manifest=writing.encode(gguf_config([header])),
             blobs={self.digest: path},
-            contents=contents,
+            contents=writing.contents,
             modified_ns=path.stat().st_mtime_ns,
             owner=self.owner,
         )
-
-
-def _config(header: GgufHeader) -> ModelConfig:
-    return ModelConfig(
-        model_format="gguf",
-        model_family=header.architecture,
-        model_families=(header.architecture,),
-        model_type=parameter_size_text(header.parameter_count),
-        file_type=stored_file_type(header),
-        architecture="amd64",  # what such configs say everywhere; nothing depends on it
-        os="linux",
-    )
-
-
-def _content(contents: dict[str, bytes], media_type: str, data: bytes) -> dict[str, str | int]:
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    contents[digest] = data
-    return _entry(media_type, digest, len(data))
-
-
-def _entry(media_type: str, digest: str, size_bytes: int) -> dict[str, str | int]:
-    return {"mediaType": media_type, "digest": digest, "size": size_bytes}

@@ -158,7 +158,13 @@ def test_an_empty_environment_gives_the_defaults(
     settings = Settings.from_environ({})
 
     assert settings == Settings(
-        home=tmp_path / ".corral", models_dir=tmp_path / ".corral" / "models", host=HostAddress()
+        home=tmp_path / ".corral",
+        models_dir=tmp_path / ".corral" / "models",
+        usual_model_paths=(
+            tmp_path / ".ollama" / "models",
+            Path("/usr/share/ollama/.ollama/models"),
+        ),
+        host=HostAddress(),
     )
 
 
@@ -167,6 +173,7 @@ def test_every_setting_is_read() -> None:
         {
             "CORRAL_HOME": "/srv/corral",
             "OLLAMA_MODELS": "/srv/ollama/models",
+            "CORRAL_MODEL_PATHS": "/srv/gguf:relative::/srv/gguf",
             "OLLAMA_HOST": "0.0.0.0:8080",
             "OLLAMA_ORIGINS": "https://a.example, app://*,",
             "OLLAMA_KEEP_ALIVE": "-1",
@@ -192,6 +199,12 @@ def test_every_setting_is_read() -> None:
     assert settings == Settings(
         home=Path("/srv/corral"),
         models_dir=Path("/srv/ollama/models"),
+        model_paths=(Path("/srv/gguf"), Path("relative").absolute()),
+        usual_model_paths=(
+            Path("/srv/ollama/models"),
+            Path("~/.ollama/models").expanduser(),
+            Path("/usr/share/ollama/.ollama/models"),
+        ),
         host=HostAddress("http", "0.0.0.0", 8080),
         origins=("https://a.example", "app://*"),
         keep_alive_ns=FOREVER,

@@ -44,7 +44,12 @@ from corral_kernel.contracts.engine import (
     TokenSegment,
 )
 from corral_kernel.contracts.plan import Constrained, Free, Literal, Plan, Step, Trigger
-from corral_kernel.contracts.registry import Registry, RegistryCall, Repository
+from corral_kernel.contracts.registry import (
+    Registry,
+    RegistryCall,
+    RegistryPlaces,
+    Repository,
+)
 from corral_kernel.contracts.sampling import (
     Candidates,
     Companion,
@@ -107,6 +112,7 @@ __all__ = [
     "Prompt",
     "Registry",
     "RegistryCall",
+    "RegistryPlaces",
     "Repository",
     "Rows",
     "Sampler",

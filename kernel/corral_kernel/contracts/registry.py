@@ -9,6 +9,22 @@ from corral_kernel.models import Layer, LentModel
 from corral_kernel.names import ModelName
 
 
+class RegistryPlaces(Struct, frozen=True, kw_only=True):
+    """Where a server keeps what, and which folders of others it was pointed to.
+
+    Args:
+        home: The folder of the server's own files.
+        models_dir: The store: nothing in it is to be lent.
+        folders: That the user lists (`CORRAL_MODEL_PATHS`).
+        usual: Where other programs keep models that nobody needs to list.
+    """
+
+    home: Path
+    models_dir: Path
+    folders: tuple[Path, ...] = ()
+    usual: tuple[Path, ...] = ()
+
+
 class RegistryCall(Struct, frozen=True, kw_only=True):
     """What a pull or a push asks a registry for.
 
@@ -17,10 +33,12 @@ class RegistryCall(Struct, frozen=True, kw_only=True):
         home: The folder of the server's own files; keys lie there.
         insecure: Whether the user asked for plain http.
         auth: Users of registries as `CORRAL_REGISTRY_AUTH` has them; not to be shown anywhere.
+        address: What the user wrote, where `Registry.parse` read it; else empty.
     """
 
     name: ModelName
     home: Path
+    address: str = ""
     insecure: bool = False
     auth: str = ""
 
@@ -80,9 +98,23 @@ class Registry:
 
     Attributes:
         name: What it is listed by.
+        docs: One line for people: what it is.
+        claims: One line for people: which names it pulls and pushes; empty: none, it only lends.
+        form: Of the addresses that `parse` reads, for people; empty: it reads none.
     """
 
     name: str
+    docs: str = ""
+    claims: str = ""
+    form: str = ""
+
+    def begin(self, places: RegistryPlaces) -> None:
+        """Learn where the server's files are; called once, before anything else is asked."""
+        del places
+
+    def notes(self) -> Sequence[str]:
+        """Say what users should know: folders that cannot be read, what is left out and why."""
+        return ()
 
     def lent(self) -> Sequence[LentModel]:
         """Models served in place, without a pull; asked again whenever models are listed.
@@ -99,6 +131,18 @@ class Registry:
         """
         del name
         return 0.0
+
+    def parse(self, text: str) -> ModelName | None:
+        """Read an address of a form of its own, such as `hf://user/repo`; None: it is none.
+
+        Returns:
+            The name that the model gets here. `open` is given the address too.
+
+        Raises:
+            InvalidNameError: If it is one of this form, and wrong.
+        """
+        del text
+        return None
 
     def open(self, call: RegistryCall) -> Repository:
         """Begin a pull or push of a name that was claimed. Must not ask the network yet.

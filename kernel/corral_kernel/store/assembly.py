@@ -79,7 +79,7 @@ class Assembly:
             The config with what is inherited, and the parameters of the base.
         """
         try:
-            stored, source = self._store.find(base)
+            stored, source = self._store.settle(base)
             model = self._store.open(base)
         except ModelNotFoundError:
             raise ManifestNotFoundError(

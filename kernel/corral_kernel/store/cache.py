@@ -9,6 +9,7 @@ import hashlib
 import os
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,8 @@ from corral_kernel.store.files import FOLDER_MODE, replace_file, sweep_unfinishe
 
 # Raise when the structs change: older entries then count as damaged.
 _FORMAT = b"corral01"
-_MAX_ENTRIES = 1024
+_MAX_HEADERS = 1024
+_MAX_DIGESTS = 8192
 _MAX_ENTRY_BYTES = 64 << 20
 _IN_MEMORY = 32
 _HASH_CHUNK_BYTES = 1 << 20
@@ -89,16 +91,50 @@ class DerivedCache:
         if f"sha256:{found}" != digest:
             raise InvalidModelError(
                 f"{path} of {owner} has the digest sha256:{found}, not {digest}: "
-                "it is damaged; install the package again"
+                "it is damaged; put it there again"
             )
         self._save(mark, digest.encode())
 
+    def known_digest(self, path: Path) -> str | None:
+        """Give the digest of a file that was hashed in its present state; reads no more of it.
+
+        Raises:
+            OSError: If the file is not there.
+        """
+        raw = self._read(self._folder / "verified" / file_key(path))
+        return None if raw is None else raw.decode("ascii", "replace")
+
+    def digest(self, path: Path, hashing: Callable[[bytes], None] = lambda _: None) -> str:
+        """Give the digest of a file, which is read from end to end unless it was before.
+
+        Args:
+            path: The file.
+            hashing: Called after each piece of the file; what it raises ends the work.
+
+        Raises:
+            InvalidModelError: If the file changes meanwhile.
+            OSError: If it cannot be read.
+        """
+        if known := self.known_digest(path):
+            return known
+        key, hasher = file_key(path), hashlib.sha256()
+        with path.open("rb") as stream:
+            while piece := stream.read(_HASH_CHUNK_BYTES):
+                hasher.update(piece)
+                hashing(piece)
+        if file_key(path) != key:
+            raise InvalidModelError(f"{path} is being changed: ask again when it is whole")
+        digest = f"sha256:{hasher.hexdigest()}"
+        self._save(self._folder / "verified" / key, digest.encode())
+        return digest
+
     def sweep(self) -> None:
         """Keep the number of entries within bounds; remove what crashed writers left."""
-        for folder in (self._folder / "gguf", self._folder / "verified"):
+        for name, most in (("gguf", _MAX_HEADERS), ("verified", _MAX_DIGESTS)):
+            folder = self._folder / name
             sweep_unfinished(folder)
             entries = sorted(_files(folder), key=lambda entry: entry.stat().st_mtime)
-            for entry in entries[: max(0, len(entries) - _MAX_ENTRIES)]:
+            for entry in entries[: max(0, len(entries) - most)]:
                 with contextlib.suppress(OSError):
                     Path(entry.path).unlink()
 

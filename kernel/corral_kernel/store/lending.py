@@ -1,18 +1,20 @@
 """Models that registry plugins lend: read in place, never written to."""
 
 import logging
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from corral_kernel.errors import CorralError, InvalidModelError
+from corral_kernel.errors import CorralError, InvalidModelError, StoreError
+from corral_kernel.folderlocks import FolderHold, hold_folder
 from corral_kernel.gguf import GgufHeader
-from corral_kernel.models import LentModel
+from corral_kernel.models import LentModel, Model, ModelFile
 from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
-from corral_kernel.store.files import reason_of
+from corral_kernel.store.files import reason_of, store_errors
 from corral_kernel.store.folders import Folders
 from corral_kernel.store.manifests import StoredManifest, parse_manifest
 from corral_kernel.store.opening import BlobSource
@@ -54,7 +56,8 @@ class LentSource(OwnSource):
         self, model: LentModel, blobs: Blobs, cache: DerivedCache, folders: Folders
     ) -> None:
         super().__init__(blobs, cache, folders)
-        self.owner = model.owner
+        self.model = model
+        self.owner, self.trusted, self.problem = model.owner, model.trusted, model.problem
         self._files = {parse_digest(digest): path for digest, path in model.blobs.items()}
         self._contents = {parse_digest(digest): data for digest, data in model.contents.items()}
 
@@ -68,6 +71,10 @@ class LentSource(OwnSource):
     def path(self, digest: str) -> Path:
         """Where the lender's file is."""
         return self._files.get(digest) or super().path(digest)
+
+    def folder(self, key: str) -> Path:
+        """Where the files of a folder lie already, or are laid out, or would be."""
+        return self.model.folder or super().folder(key)
 
     def header(self, digest: str) -> GgufHeader:
         """Read the head of a GGUF file, cached by the file: its digest may not be verified."""
@@ -85,8 +92,7 @@ class LentSource(OwnSource):
                 self._cache.verify(path, digest, self.owner)
             except OSError as error:
                 raise InvalidModelError(
-                    f"{path} of {self.owner} cannot be read ({reason_of(error)}): "
-                    "install the package again"
+                    f"{path} of {self.owner} cannot be read ({reason_of(error)})"
                 ) from error
 
     def give(self, digest: str, blobs: Blobs) -> bool:
@@ -112,6 +118,37 @@ class LentSource(OwnSource):
         raise InvalidModelError(f"{self.owner} names {digest}, but does not lend it")
 
 
+def check_size(file: ModelFile, owner: str) -> None:
+    """Make sure that a lent file is one still, and has the size that it had.
+
+    Raises:
+        InvalidModelError: If it has not.
+        OSError: If it is not there.
+    """
+    status = file.path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
+        raise InvalidModelError(
+            f"{file.path} of {owner} was changed: it has {status.st_size} bytes, not "
+            f"{file.size_bytes}; ask again in a moment, when it has been looked at anew"
+        )
+
+
+def hold_in_place(model: Model) -> FolderHold:
+    """Look at the files of a lent folder that is used where it lies.
+
+    Raises:
+        InvalidModelError: If one was changed.
+        StoreError: If one is not there.
+    """
+    assert model.folder is not None
+    with store_errors(f"looking at the files of {model.name.short}"):
+        for file in model.folder_files:
+            check_size(msgspec.structs.replace(file, path=model.folder / file.name), model.owner)
+        if hold := hold_folder(model.folder):
+            return hold
+    raise StoreError(f"{model.folder} is gone: {model.owner} lent {model.name.short}")
+
+
 class Lent(msgspec.Struct, frozen=True):
     """A lent model whose name and manifest are sound."""
 
@@ -133,18 +170,34 @@ class Lending:
         self._blobs = blobs
         self._cache = cache
         self._folders = folders
+        self._read: dict[int, Lent] = {}  # by the identity of what was lent, which it keeps alive
 
     def models(self) -> Iterator[Lent]:
         """Every lent model, in the order of the plugins."""
-        for model in self._ask():
-            try:
-                stored = StoredManifest(
-                    name=ModelName.parse(model.name),
-                    raw=model.manifest,
-                    modified_ns=model.modified_ns,
-                    manifest=parse_manifest(model.manifest),
-                )
-                source = LentSource(model, self._blobs, self._cache, self._folders)
-                yield Lent(stored, source)
-            except CorralError as error:
-                _log.warning("%s lends %r, left out: %s", model.owner, model.name[:100], error)
+        asked = self._ask()
+        read = self._read
+        if len(read) > 2 * len(asked):  # most are of models that are gone
+            self._read = read = {}
+        for model in asked:
+            found = read.get(id(model))
+            if found is None or found.source.model is not model:
+                try:
+                    found = read[id(model)] = self.read(model)
+                except CorralError as error:
+                    _log.warning("%s lends %r, left out: %s", model.owner, model.name[:100], error)
+                    continue
+            yield found
+
+    def read(self, model: LentModel) -> Lent:
+        """Check the name and the manifest of what is lent.
+
+        Raises:
+            CorralError: If one is not sound.
+        """
+        stored = StoredManifest(
+            name=ModelName.parse(model.name),
+            raw=model.manifest,
+            modified_ns=model.modified_ns,
+            manifest=parse_manifest(model.manifest),
+        )
+        return Lent(stored, LentSource(model, self._blobs, self._cache, self._folders))

@@ -50,6 +50,8 @@ class BlobSource:
     """Where the blobs of one model are; the store's own, or a lender's."""
 
     owner = ""
+    trusted = False  # see `LentModel`, as for the next
+    problem = ""
 
     def read(self, digest: str, limit: int) -> bytes:
         """Read a small blob, at most `limit` bytes of it.
@@ -90,6 +92,9 @@ def open_model(stored: StoredManifest, source: BlobSource) -> Model:
     manifest = stored.manifest
     files = tuple(_file(layer, source) for layer in manifest.layers if _is_file(layer))
     sizes = {file.digest: _size(file.path) for file in files}
+    found = {**_folder(files, source, sizes), **_weights(files, source)}
+    if source.problem:
+        found["problem"] = source.problem
     return Model(
         name=stored.name,
         digest=stored.digest,
@@ -98,7 +103,8 @@ def open_model(stored: StoredManifest, source: BlobSource) -> Model:
         files=files,
         missing=tuple(file.digest for file in files if sizes[file.digest] is None),
         owner=source.owner,
-        **{**_folder(files, source, sizes), **_weights(files, source)},
+        trusted=source.trusted,
+        **found,
         **_Texts(stored.name, source).gather(manifest.config, manifest.layers),
     )
 

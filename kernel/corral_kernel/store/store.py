@@ -22,7 +22,13 @@ from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
 from corral_kernel.store.files import reason_of, store_errors
 from corral_kernel.store.folders import Folders
-from corral_kernel.store.lending import Lending, LentSource, OwnSource
+from corral_kernel.store.lending import (
+    Lending,
+    LentSource,
+    OwnSource,
+    check_size,
+    hold_in_place,
+)
 from corral_kernel.store.manifests import Manifest, Manifests, StoredManifest, parse_manifest
 from corral_kernel.store.opened import OpenedModels
 from corral_kernel.store.opening import BlobSource, open_model
@@ -120,6 +126,23 @@ class Store:
                 return lent.stored, lent.source
         raise ModelNotFoundError(name.short)
 
+    def settle(self, name: ModelName) -> tuple[StoredManifest, BlobSource]:
+        """Find a model to be copied, built upon or pushed: its digests are true.
+
+        A lender may not know those of its files yet, which are read now.
+
+        Raises:
+            ModelNotFoundError: If there is no such model.
+            InvalidModelError: If its manifest is damaged, or a lent file is.
+            StoreError: If it cannot be read.
+        """
+        stored, source = self.find(name)
+        if isinstance(source, LentSource) and source.model.settle is not None:
+            with store_errors(f"reading {name.short}"):
+                lent = self._lending.read(source.model.settle())
+            return lent.stored, lent.source
+        return stored, source
+
     def manifest_path(self, name: ModelName) -> Path:
         """Where the manifest of a model of the store's own lies, or would lie."""
         return self._manifests.path(name)
@@ -176,7 +199,10 @@ class Store:
         for file in model.files:
             if file.path != self.blobs.path(file.digest):
                 try:
-                    self._cache.verify(file.path, file.digest, model.owner)
+                    if model.trusted:
+                        check_size(file, model.owner)
+                    else:
+                        self._cache.verify(file.path, file.digest, model.owner)
                 except OSError as error:
                     raise StoreError(f"open {file.path}: {reason_of(error)}") from error
 
@@ -190,6 +216,8 @@ class Store:
             InvalidModelError: If a file is damaged.
             StoreError: If a file is missing, or the folder cannot be made.
         """
+        if model.owner and model.folder != self._folders.path(model.folder_key):
+            return hold_in_place(model)
         return self._folders.lay_out(model)
 
     def _open(self, stored: StoredManifest, source: BlobSource) -> Model:
@@ -207,7 +235,7 @@ class Store:
             InvalidModelError: If it is damaged.
             StoreError: If the copy cannot be stored.
         """
-        stored, blobs = self.find(source)
+        stored, blobs = self.settle(source)
         target = self.resolve(destination)
         if target.same_as(stored.name):
             return

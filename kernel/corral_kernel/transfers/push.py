@@ -35,7 +35,7 @@ async def push(store: Store, name: ModelName, repository: Repository) -> AsyncGe
         async with pinned(store) as pin:
             yield Progress("retrieving manifest")
             try:
-                stored, source = await asyncio.to_thread(store.find, name)
+                stored, source = await asyncio.to_thread(store.settle, name)
             except ModelNotFoundError:
                 yield Progress("couldn't retrieve manifest")
                 path = store.manifest_path(name)
