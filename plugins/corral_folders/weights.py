@@ -1,0 +1,112 @@
+"""GGUF files of one folder, put together to models: split ones are one, projectors join theirs."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from corral_folders.naming import file_names, split_of
+from corral_folders.recipes import Recipe
+from corral_folders.site import Site
+from corral_folders.walk import File, Notes
+from corral_kernel.errors import InvalidModelError
+from corral_kernel.gguf import GgufHeader
+from corral_kernel.lent import gguf_config
+from corral_kernel.models import PROJECTOR_TYPE, WEIGHTS_TYPE
+
+SUFFIX: Final = ".gguf"
+
+
+class _Weights(NamedTuple):
+    stem: str
+    files: tuple[File, ...]
+    headers: tuple[GgufHeader, ...]
+
+
+def gguf_models(files: Sequence[File], site: Site) -> Iterator[Recipe]:
+    """Give the models that the GGUF files of one folder make."""
+    found: list[_Weights] = []
+    projectors: list[_Weights] = []
+    for stem, group in _groups(files, site.notes):
+        try:
+            weights = _Weights(stem, group, tuple(map(site.states.header, group)))
+        except InvalidModelError as error:
+            site.notes.say(f"{group[0].path}: {error}")
+            continue
+        except OSError as error:
+            site.notes.say(f"{group[0].path} cannot be read: {error.strerror or error}")
+            continue
+        if fault := _fault(weights):
+            site.notes.say(f"{group[0].path} {fault}")
+        else:
+            (projectors if weights.headers[0].is_projector else found).append(weights)
+    for weights in found:
+        projector = _projector_of(weights, projectors)
+        yield _recipe(weights, projector, site)
+    for weights in projectors if not found else ():
+        site.notes.say(f"{weights.files[0].path} is a projector, and no model is beside it")
+
+
+def _groups(files: Sequence[File], notes: Notes) -> Iterator[tuple[str, tuple[File, ...]]]:
+    """Put the parts of split files together, in order."""
+    parts: dict[tuple[str, int], dict[int, File]] = defaultdict(dict)
+    for file in files:
+        stem = file.parts[-1][: -len(SUFFIX)]
+        if split := split_of(stem):
+            parts[split[0], split[2]][split[1]] = file
+        else:
+            yield stem, (file,)
+    for (stem, count), numbered in parts.items():
+        missing = [number for number in range(1, count + 1) if number not in numbered]
+        if missing:
+            first = next(iter(numbered.values()))
+            notes.say(f"{first.path}: part {missing[0]} of {count} is missing beside it")
+        else:
+            yield stem, tuple(numbered[number] for number in range(1, count + 1))
+
+
+def _fault(weights: _Weights) -> str:
+    """Say why files are no model; empty: they are one."""
+    first = weights.headers[0]
+    if first.split_count != len(weights.files):
+        return f"says that it is one of {first.split_count} parts, and lies beside no others"
+    if first.kind == "adapter":
+        return "is a LoRA adapter: name it by ADAPTER in a Modelfile"
+    return ""
+
+
+def _projector_of(weights: _Weights, projectors: Sequence[_Weights]) -> File | None:
+    """Find the projector whose output is as wide as the model's input; those of 16 bits first."""
+    width = weights.headers[0].embedding_length
+    fitting = [
+        projector for projector in projectors if width and width in _widths(projector.headers[0])
+    ]
+    fitting.sort(key=lambda projector: ("f16" not in projector.stem.lower(), projector.stem))
+    return fitting[0].files[0] if fitting else None
+
+
+def _widths(header: GgufHeader) -> set[int | None]:
+    return {header.integer(f"clip.{kind}.projection_dim") for kind in ("vision", "audio")}
+
+
+def _recipe(weights: _Weights, projector: File | None, site: Site) -> Recipe:
+    split = len(weights.files) > 1
+    parts = [
+        site.states.part(file, WEIGHTS_TYPE, name=file.parts[-1] if split else "")
+        for file in weights.files
+    ]
+    if projector is not None:
+        parts.append(site.states.part(projector, PROJECTOR_TYPE))
+    first = weights.files[0]
+    return Recipe(
+        names=tuple(file_names(site.place, first.parts[:-1], weights.stem)),
+        parts=tuple(parts),
+        config=gguf_config(weights.headers),
+        owner=f"{site.owner} (its file is {first.path})",
+        modified_ns=max(file.status.st_mtime_ns for file in weights.files),
+    )
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is one by its name."""
+    return path.name.lower().endswith(SUFFIX)
