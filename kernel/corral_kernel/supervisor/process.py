@@ -1,14 +1,9 @@
 """One worker process, as the server sees it."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
-import socket
-import subprocess
-import sys
-from typing import BinaryIO, assert_never, cast
+from typing import assert_never
 
 import msgspec
 
@@ -16,7 +11,6 @@ from corral_kernel import API_VERSION, frames
 from corral_kernel.contracts import EngineInfo
 from corral_kernel.errors import (
     CorralError,
-    FrameError,
     LoadError,
     LoadTimeoutError,
     RemoteJobError,
@@ -25,18 +19,13 @@ from corral_kernel.errors import (
     WorkerError,
     WorkerHungError,
 )
+from corral_kernel.supervisor.child import ChildProcess
 from corral_kernel.supervisor.jobs import JobLimits, JobStream
-from corral_kernel.supervisor.output_tail import OutputTail
-from corral_kernel.supervisor.watchdog import NEVER, Watchdog
-from corral_kernel.supervisor.writer import Writer
+from corral_kernel.supervisor.watchdog import NEVER
 from corral_kernel.worker.setup import Setup
 
 logger = logging.getLogger(__name__)
 
-BUFFER_BYTES = 1 << 20
-REAP_INTERVAL_S = 0.005
-LAST_WORDS_S = 0.2
-"""How long the output of a process that is over may take to arrive."""
 LONGEST_TIMEOUT_S = 86400.0
 
 
@@ -66,88 +55,28 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
     remotes: tuple[str, ...] = ()
 
 
-class WorkerProcess(asyncio.Protocol):
+class WorkerProcess(ChildProcess):
     """Starts with `await start()`; over when `gone` is done.
 
     Every job that is open when the process ends fails with `WorkerDiedError`.
 
     Args:
         setup: What all workers share.
-
-    Attributes:
-        lost: Done as soon as it takes no more jobs: it was killed, or its channel is closed.
-        gone: Done when the process is over and its memory free.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
+        super().__init__("corral_kernel.worker")
         self._setup = setup
-        loop = asyncio.get_running_loop()
-        self.lost: asyncio.Future[None] = loop.create_future()
-        self.gone: asyncio.Future[None] = loop.create_future()
         self._name = "a spare"
         self._loaded: asyncio.Future[EngineInfo] | None = None
-        self._assembler = frames.Assembler()
-        self._writer = Writer()
-        self._watchdog = Watchdog(self._silent)
         self._jobs: dict[int, JobStream] = {}
         self._last_job = 0
         self._overdue: dict[int, asyncio.TimerHandle] = {}  # cancelled jobs, whose end is owed
-        self._cause: CorralError | None = None
         self._load_failed = False  # it told why and ends by itself
-        self._process: subprocess.Popen[bytes]
-        self._tail: OutputTail
-        self._ending: asyncio.Task[None] | None = None
 
-    # ------------------------------------------------------------------------- life and death
-
-    async def start(self) -> None:
-        """Fork and exec; the worker imports on while this returns.
-
-        Raises:
-            OSError: If there is no room for one more process.
-        """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                output = self._spawn(theirs)
-            except BaseException:
-                ours.close()
-                raise
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        try:
-            loop = asyncio.get_running_loop()
-            self._tail = OutputTail(self.pid)
-            await loop.connect_read_pipe(lambda: self._tail, output)
-            await loop.create_connection(lambda: self, sock=ours)
-        except BaseException:
-            self._kill_all()
-            self._process.wait()
-            ours.close()
-            output.close()
-            raise
-
-    def _spawn(self, theirs: socket.socket) -> BinaryIO:
-        read_end, write_end = os.pipe()
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                # Without -P a file of the working directory could stand in for any module.
-                [sys.executable, "-P", "-m", "corral_kernel.worker", self._argument(theirs)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                start_new_session=True,  # a terminal's Ctrl-C is for the server
-            )
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        return open(read_end, "rb", buffering=0)  # noqa: PTH123 - a pipe; its transport closes it
-
-    def _argument(self, theirs: socket.socket) -> str:
+    def _argument(self, descriptor: int) -> str:
         setup = Setup(
-            descriptor=theirs.fileno(),
+            descriptor=descriptor,
             parent=os.getpid(),
             only=self._setup.only,
             disabled=self._setup.disabled,
@@ -156,47 +85,6 @@ class WorkerProcess(asyncio.Protocol):
             sampler_timeout_s=min(self._setup.sampler_timeout_s, LONGEST_TIMEOUT_S),
         )
         return msgspec.json.encode(setup).decode()
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it ended, noticed or not. It is not reaped by this: its id stays its own."""
-        if self.lost.done() or not hasattr(os, "waitid"):
-            return self.lost.done()
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
-
-    @property
-    def last_words(self) -> str:
-        """The last line that it printed."""
-        return self._tail.last_line()
-
-    def kill(self, cause: CorralError | None = None) -> None:
-        """End it now; open jobs fail with `cause`, or as with any death."""
-        self._cause = self._cause or cause
-        self._lose()
-        if self._ending is None:
-            self._kill_all()
-
-    async def stop(self, cause: CorralError | None = None) -> None:
-        """Kill it and wait until it is gone and its memory free."""
-        self.kill(cause)
-        await asyncio.shield(self.gone)
-
-    def _kill_all(self) -> None:
-        """End the process and what it started. It is not reaped yet: its id is nobody else's."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def _lose(self) -> None:
-        if not self.lost.done():
-            self.lost.set_result(None)
 
     # ---------------------------------------------------------------------------------- loading
 
@@ -262,29 +150,8 @@ class WorkerProcess(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------ the channel
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The channel is open."""
-        # No isinstance: uvloop's transports are no subclasses of asyncio's.
-        self._writer.open(cast("asyncio.Transport", transport))
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        self._writer.pause()
-
-    def resume_writing(self) -> None:
-        """It has room again."""
-        self._writer.resume()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of frames; those of a worker that was given up are not looked at."""
-        if self.lost.done():
-            return
-        self._watchdog.heard()
-        try:
-            for message in self._assembler.feed(data):
-                self._take(frames.decode_from_worker(message))
-        except (FrameError, msgspec.MsgspecError) as error:
-            self.kill(WorkerError(f"worker for {self._name!r} sent what is no frame: {error}"))
+    def _receive(self, message: bytes) -> None:
+        self._take(frames.decode_from_worker(message))
 
     def _take(self, message: frames.FromWorker) -> None:
         match message:
@@ -339,27 +206,16 @@ class WorkerProcess(asyncio.Protocol):
             )
         self.kill(cause)
 
+    def _said_nonsense(self, error: Exception) -> WorkerError:
+        return WorkerError(f"worker for {self._name!r} sent what is no frame: {error}")
+
     # --------------------------------------------------------------------------------- the end
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is closed: the process is over, or as good as."""
-        del exc
-        self._writer.close()
-        self._watchdog.stop()
+    def _closing(self) -> None:
         for timer in self._overdue.values():
             timer.cancel()
-        self._kill_all()  # it may hang on its way out
-        self._ending = asyncio.get_running_loop().create_task(self._end(known=self.lost.done()))
-        self._lose()
 
-    async def _end(self, *, known: bool) -> None:
-        # The pool's threads, one of which could wait for it, may all be busy for long.
-        while self._process.poll() is None:  # noqa: ASYNC110 - a process sets no event
-            await asyncio.sleep(REAP_INTERVAL_S)
-        with contextlib.suppress(TimeoutError):  # what it printed last tells why
-            await asyncio.wait_for(asyncio.shield(self._tail.closed), LAST_WORDS_S)
-        self._tail.close()
-        error = self._death()
+    def _ended(self, error: CorralError, *, known: bool) -> None:
         self._tell(error, known=known)
         self._settle_load(error)
         self.gone.set_result(None)

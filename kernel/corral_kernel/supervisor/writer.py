@@ -1,4 +1,4 @@
-"""Messages to a worker: long ones in pieces, between which others pass."""
+"""Messages to a process: long ones in pieces, between which others pass."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Writer:
         """It has room again."""
         self._room.set()
 
-    def send(self, message: frames.ToWorker, job_id: int = 0) -> None:
+    def send(self, message: frames.Frame, job_id: int = 0) -> None:
         """Write a message: all of it, or of a long one the first piece and soon the rest.
 
         Raises:
@@ -53,7 +53,7 @@ class Writer:
             self._sending[job_id] = task
             task.add_done_callback(lambda _: self._sending.pop(job_id))
 
-    def send_after(self, job_id: int, message: frames.ToWorker) -> None:
+    def send_after(self, job_id: int, message: frames.Frame) -> None:
         """Write a message once all of a job's own is written."""
         task = self._sending.get(job_id)
         if task is None:
@@ -62,7 +62,7 @@ class Writer:
             task.add_done_callback(lambda _: self.send(message))
 
     async def _send_rest(self, piece: bytes, more: Iterator[bytes]) -> None:
-        """Write on as the worker reads, so that short messages get in between."""
+        """Write on as the other end reads, so that short messages get in between."""
         while piece:
             await asyncio.sleep(0)
             await self._room.wait()
@@ -72,7 +72,7 @@ class Writer:
             piece = next(more, b"")
 
 
-def _encode(message: frames.ToWorker) -> bytes:
+def _encode(message: frames.Frame) -> bytes:
     try:
         return frames.encode(message)
     except (OverflowError, TypeError, ValueError) as error:

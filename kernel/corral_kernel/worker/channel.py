@@ -1,13 +1,15 @@
-"""The worker's end of the channel."""
+"""The other end of the channel: a worker's, or a task process's."""
 
 import logging
 import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from corral_kernel import frames
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 1 << 18
@@ -18,8 +20,8 @@ EXIT_CHANNEL_BROKEN = 71
 class Channel:
     """Frames over a connected socket; ends the process when the server's end is gone.
 
-    `send` is for the engine thread alone. It may block where the server is slow to read: the
-    server always reads, and waits for no worker to do so.
+    `send` is for one thread alone, a worker's engine thread. It may block where the server is slow
+    to read: the server always reads, and waits for no worker to do so.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -28,7 +30,7 @@ class Channel:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self._stream = 0
 
-    def send(self, message: frames.FromWorker) -> None:
+    def send(self, message: frames.Frame) -> None:
         """Write one message; a server that is gone ends this process."""
         self._stream += 1
         try:
@@ -37,17 +39,23 @@ class Channel:
         except OSError:
             os._exit(EXIT_CHANNEL_BROKEN)
 
-    def read_forever(self, take: Callable[[frames.ToWorker], None]) -> None:
-        """Give every message to `take`, on a thread of its own."""
-        threading.Thread(target=self._read, args=(take,), name="reader", daemon=True).start()
+    def read_forever(self, decode: Callable[[bytes], T], take: Callable[[T], None]) -> None:
+        """Give every message to `take`, on a thread of its own.
 
-    def _read(self, take: Callable[[frames.ToWorker], None]) -> None:
+        Args:
+            decode: Reads one.
+            take: Does something with it.
+        """
+        arguments = (decode, take)
+        threading.Thread(target=self._read, args=arguments, name="reader", daemon=True).start()
+
+    def _read(self, decode: Callable[[bytes], T], take: Callable[[T], None]) -> None:
         assembler = frames.Assembler()
         status = EXIT_CHANNEL_BROKEN
         try:
             while data := self._sock.recv(RECEIVE_BYTES):
                 for message in assembler.feed(data):
-                    take(frames.decode_to_worker(message))
+                    take(decode(message))
             status = 0
         except OSError:
             pass

@@ -1,11 +1,8 @@
 """What a worker process does from its start to its end."""
 
-import ctypes
 import logging
 import os
 import queue
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +26,7 @@ from corral_kernel.plugins import Plugins
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.intake import AnyLoop, Intake, intake_for
 from corral_kernel.worker.setup import Setup
+from corral_kernel.worker.startup import begin, finish
 from corral_kernel.worker.text_threads import Task, TextThreads
 
 logger = logging.getLogger(__name__)
@@ -39,7 +37,6 @@ SWITCH_INTERVAL_S = 0.0002
 REPORT_INTERVAL_S = 0.1
 EXIT_LOAD_FAILED = 65
 EXIT_ENGINE_FAILED = 70
-PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -67,7 +64,7 @@ class Worker:
     def run(self) -> int:
         """Say hello, load, and run jobs; gives an exit status."""
         self._channel.send(frames.Hello(api_version=API_VERSION, pid=os.getpid()))
-        self._channel.read_forever(self._take)
+        self._channel.read_forever(frames.decode_to_worker, self._take)
         load = self._loads.get()
         try:
             self._intake = intake = self._load(load)
@@ -171,30 +168,11 @@ def _load_code(error: Exception) -> str:
     return OutOfMemoryError.code if isinstance(error, MemoryError) else LoadError.code
 
 
-def main(argument: str) -> int:
+def main(argument: str) -> None:
     """Run a worker; `argument` is a `Setup` as JSON."""
     setup = msgspec.json.decode(argument, type=Setup)
-    _die_with(setup.parent)
-    # A terminal's Ctrl-C and a service manager's SIGTERM are the server's to handle: it ends us.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(
-        level=logging.DEBUG if setup.debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    channel = Channel(begin(setup.parent, setup.descriptor, debug=setup.debug))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    channel = Channel(socket.socket(fileno=setup.descriptor))
     plugins = Plugins(setup.only, setup.disabled)
     worker = Worker(channel, plugins, setup.text_deadline_s, setup.sampler_timeout_s)
-    status = worker.run()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # the reader thread is deep in a read: an orderly exit would wait for it
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process with the server's; the channel's end is the second way."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)  # it was gone before the line above
+    finish(worker.run())
