@@ -33,6 +33,7 @@ MODELS = Path(__file__).parent / "models"
 TINY_CHAT = MODELS / "tiny-chat-f32.gguf"
 FRESH_VENV = Path(__file__).with_name("fresh_venv.py")
 TEXT_PLUGIN = Path(__file__).parent / "text_plugin" / "chatter.py"
+MAKING_PLUGIN = Path(__file__).parent / "making_plugin" / "maker.py"
 
 GONE_LIMIT_S = 100.0
 """How long a process may take to end; only a failing test waits for so long."""
@@ -144,13 +145,42 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def text_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for `PYTHONPATH` in which the plugin `chatter` is found, a `TextEngine`."""
-    site = tmp_path_factory.mktemp("text_plugin")
-    shutil.copy(TEXT_PLUGIN, site)
-    info = site / "chatter-1.0.dist-info"
+    return _site(tmp_path_factory.mktemp("text_plugin"), TEXT_PLUGIN)
+
+
+@pytest.fixture(scope="session")
+def making_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for `maker`, a converter and a quantizer."""
+    return _site(tmp_path_factory.mktemp("making_plugin"), MAKING_PLUGIN)
+
+
+def _site(folder: Path, module: Path) -> Path:
+    name = module.stem
+    shutil.copy(module, folder)
+    info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chatter\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[corral]\nchatter = chatter\n")
-    return site
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[corral]\n{name} = {name}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_wide() -> Callable[..., Path]:
+    """See tests/wide_gguf.py: makes models whose rows every quantization type can hold."""
+    maker = Path(__file__).parent / "wide_gguf.py"
+    spec = importlib.util.spec_from_file_location("wide_gguf", maker)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make: Callable[..., Path] = module.make
+    return make
+
+
+@pytest.fixture(scope="session")
+def wide(make_wide: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a model, in F16."""
+    return make_wide(tmp_path_factory.mktemp("wide") / "wide-f16.gguf")
 
 
 @pytest.fixture(scope="session")

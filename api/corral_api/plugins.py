@@ -57,7 +57,15 @@ async def plugins(corral: NamedDependency[Corral]) -> Response[bytes]:
     found = corral.plugins
     # Asking what each provides comes first: it is what finds clashes and missing libraries.
     provided = [found.provides(plugin) for plugin in found.plugins]
-    docs = {name: backend.docs for name, (_, backend) in found.backends.items()}
+    docs = {
+        (kind, name): given.docs
+        for kind, all_given in (
+            ("backends", found.backends),
+            ("converters", found.converters),
+            ("quantizers", found.quantizers),
+        )
+        for name, (_, given) in all_given.items()
+    }
     pairs = zip(found.plugins, provided, strict=True)
     entries = tuple(_entry(plugin, provides, docs) for plugin, provides in pairs)
     clashes = (*found.clashes, *option_clashes(found))
@@ -80,7 +88,9 @@ def _changes(loaded: set[tuple[str, str, str]]) -> tuple[ChangeEntry, ...]:
     )
 
 
-def _entry(plugin: Plugin, provides: dict[str, list[str]], docs: dict[str, str]) -> PluginEntry:
+def _entry(
+    plugin: Plugin, provides: dict[str, list[str]], docs: dict[tuple[str, str], str]
+) -> PluginEntry:
     return PluginEntry(
         name=plugin.name,
         distribution=plugin.distribution,
@@ -91,7 +101,12 @@ def _entry(plugin: Plugin, provides: dict[str, list[str]], docs: dict[str, str])
         status=plugin.status,
         error=plugin.error,
         hint=plugin.hint,
-        docs={name: docs[name] for name in provides.get("backends", ()) if docs[name]},
+        docs={
+            name: words
+            for kind, names in provides.items()
+            for name in names
+            if (words := docs.get((kind, name)))
+        },
     )
 
 

@@ -328,6 +328,29 @@ class WorkerHungError(WorkerError):
         self.alone = alone
 
 
+class TaskError(CorralError):
+    """Converting or quantizing failed, or cannot be done."""
+
+    code = "task"
+
+
+class TaskDiedError(TaskError):
+    """A task process ended, or was ended, before its work was done.
+
+    Args:
+        doing: What it was for.
+        exit_status: Of the process; negative: the signal that ended it.
+        detail: What it printed last.
+    """
+
+    code = "task_died"
+
+    def __init__(self, doing: str, exit_status: int | None, detail: str = "") -> None:
+        what = _how_it_ended(exit_status)
+        super().__init__(f"the process {doing} {what}" + (f": {detail}" if detail else ""))
+        self.exit_status = exit_status
+
+
 class FrameError(WorkerError):
     """Bytes on a worker's channel that are no frame, or a frame over the bound."""
 

@@ -1,9 +1,20 @@
 """Looks at what plugins give: its type, and its name."""
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from corral_kernel.contracts import Backend, ConstraintType, LoadOptions, SamplerType
+import msgspec
+
+from corral_kernel.contracts import (
+    Backend,
+    ConstraintType,
+    LoadOptions,
+    Maker,
+    QuantizationType,
+    Quantizer,
+    SamplerType,
+)
 from corral_kernel.errors import PluginError
 from corral_kernel.fields import fields_of
 from corral_kernel.samplers import check_sampler_type
@@ -49,4 +60,21 @@ def name_of(item: Any) -> str:
         check_sampler_type(item)
     if isinstance(item, ConstraintType) and name in SCHEMA_TYPES:
         raise PluginError(f"a constraint may not be named {name!r}: that is a type of JSON Schema")
+    if isinstance(item, Quantizer):
+        _check_types(name, item)
     return name
+
+
+def _check_types(name: str, quantizer: Quantizer) -> None:
+    kinds = msgspec.convert(msgspec.to_builtins(quantizer.types), tuple[QuantizationType, ...])
+    for kind in kinds:
+        if not kind.name or kind.name != kind.name.upper():
+            raise PluginError(f"a type of quantizer {name} is named {kind.name!r}: use capitals")
+
+
+def library_found(giver: Backend | Maker) -> bool:
+    """Whether the library that something stands on is installed; it is not imported."""
+    try:
+        return not giver.library or importlib.util.find_spec(giver.library) is not None
+    except (ImportError, ValueError):  # the parent of a dotted name is missing, or half there
+        return False

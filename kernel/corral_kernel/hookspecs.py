@@ -25,8 +25,10 @@ from corral_kernel.contracts import (
     ChatRenderer,
     Claim,
     ConstraintType,
+    Converter,
     Engine,
     LoadRequest,
+    Quantizer,
     Registry,
     SamplerType,
 )
@@ -89,6 +91,24 @@ def corral_chat_formats() -> Sequence[ChatRenderer | ChatParser]:
     Called in the server once (for names, `describe` and `recognises`), and in each worker (for
     `render`, `start` and `plan`). Of two renderers, or two parsers, of one name the first by
     distribution name serves, and the clash is reported.
+    """
+
+
+@hookspec
+def corral_converters() -> Sequence[Converter]:
+    """Give the converters of this plugin.
+
+    Called in the server once, for `offer`, and in each task process, for `convert`. The converter
+    whose offer is the most confident converts.
+    """
+
+
+@hookspec
+def corral_quantizers() -> Sequence[Quantizer]:
+    """Give the quantizers of this plugin.
+
+    Called in the server once, for their types and `offer`, and in each task process, for
+    `quantize`. The quantizer whose offer is the most confident quantizes.
     """
 
 

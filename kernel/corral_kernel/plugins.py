@@ -1,7 +1,6 @@
 """Discovery of plugins, and the only code that calls a hook: one plugin at a time."""
 
 import importlib.metadata
-import importlib.util
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,14 +17,17 @@ from corral_kernel.contracts import (
     ChatRenderer,
     Claim,
     ConstraintType,
+    Converter,
     Engine,
     LoadRequest,
+    Maker,
+    Quantizer,
     Registry,
     RegistryPlaces,
     SamplerType,
 )
 from corral_kernel.errors import PluginError
-from corral_kernel.given import all_of, name_of
+from corral_kernel.given import all_of, library_found, name_of
 from corral_kernel.models import LentModel, Model
 from corral_kernel.names import ModelName
 from corral_kernel.samplers import standard_samplers
@@ -40,6 +42,9 @@ T = TypeVar("T")
 
 _MIXED: dict[str, tuple[type[Any], ...]] = {"corral_chat_formats": (ChatRenderer, ChatParser)}
 """Hooks that give things of several types."""
+
+MAKING = {"corral_converters", "corral_quantizers"}
+"""Hooks of plugins that only work on files."""
 
 ANYTHING = (Exception, SystemExit)
 """What a stranger's code may raise, and the server outlives."""
@@ -175,7 +180,7 @@ class Plugins:
     def backends(self) -> dict[str, tuple[Plugin, Backend]]:
         """Backends by name, those whose library is missing too."""
         found = self._collect("backend", "corral_backends", Backend)
-        self._missing = {name for name, (_, backend) in found.items() if not _installed(backend)}
+        self._missing = {name for name, (_, backend) in found.items() if not library_found(backend)}
         for name in sorted(self._missing):
             plugin, backend = found[name]
             plugin.hint = f"pip install '{backend.extra}'"
@@ -210,6 +215,28 @@ class Plugins:
         """Sources of models by name."""
         return self._collect("registry", "corral_registries", Registry)
 
+    @cached_property
+    def converters(self) -> dict[str, tuple[Plugin, Converter]]:
+        """Importers by name, those whose library is missing too."""
+        found = self._collect("converter", "corral_converters", Converter)
+        self._tell_missing(found)
+        return found
+
+    @cached_property
+    def quantizers(self) -> dict[str, tuple[Plugin, Quantizer]]:
+        """Quantizers by name, those whose library is missing too."""
+        found = self._collect("quantizer", "corral_quantizers", Quantizer)
+        self._tell_missing(found)
+        return found
+
+    def _tell_missing(self, found: Mapping[str, tuple[Plugin, Maker]]) -> None:
+        """Mark plugins that give nothing but what lacks its library."""
+        for name, (plugin, maker) in found.items():
+            if set(plugin.hooks) <= MAKING and not library_found(maker):
+                plugin.status = "unavailable"
+                plugin.hint = f"pip install '{maker.extra}'"
+                plugin.error = f"{name} needs {maker.library}"
+
     @property
     def clashes(self) -> tuple[Clash, ...]:
         """Names given twice, among what was asked for so far."""
@@ -229,6 +256,8 @@ class Plugins:
             "renderers": self.renderers,
             "parsers": self.parsers,
             "registries": self.registries,
+            "converters": self.converters,
+            "quantizers": self.quantizers,
         }
         return {
             kind: names
@@ -370,13 +399,6 @@ class Plugins:
 def installed() -> set[tuple[str, str, str]]:
     """Name, distribution and version of every plugin on disk now, loaded or not."""
     return {(point.name, *_distribution(point)) for point in _entry_points()}
-
-
-def _installed(backend: Backend) -> bool:
-    try:
-        return not backend.library or importlib.util.find_spec(backend.library) is not None
-    except (ImportError, ValueError):  # the parent of a dotted name is missing, or half there
-        return False
 
 
 def _distribution(entry_point: importlib.metadata.EntryPoint) -> tuple[str, str]:

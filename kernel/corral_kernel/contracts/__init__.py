@@ -28,6 +28,7 @@ from corral_kernel.contracts.chat_parsers import (
     OutputParser,
     Thought,
 )
+from corral_kernel.contracts.converting import Converter
 from corral_kernel.contracts.engine import (
     Admission,
     Encodable,
@@ -43,7 +44,9 @@ from corral_kernel.contracts.engine import (
     Tokenizer,
     TokenSegment,
 )
+from corral_kernel.contracts.making import MadeFile, Maker, Offer, Source, SourceFile, Work
 from corral_kernel.contracts.plan import Constrained, Free, Literal, Plan, Step, Trigger
+from corral_kernel.contracts.quantizing import QuantizationType, Quantizer
 from corral_kernel.contracts.registry import (
     Registry,
     RegistryCall,
@@ -85,6 +88,7 @@ __all__ = [
     "ConstraintType",
     "Content",
     "Conversation",
+    "Converter",
     "Encodable",
     "EncodeItem",
     "Encoder",
@@ -99,10 +103,13 @@ __all__ = [
     "Literal",
     "LoadOptions",
     "LoadRequest",
+    "MadeFile",
+    "Maker",
     "MediaPart",
     "MediaSegment",
     "MemoryNeed",
     "Message",
+    "Offer",
     "OutputEvent",
     "OutputParser",
     "Part",
@@ -110,6 +117,8 @@ __all__ = [
     "PieceLogprob",
     "Plan",
     "Prompt",
+    "QuantizationType",
+    "Quantizer",
     "Registry",
     "RegistryCall",
     "RegistryPlaces",
@@ -120,6 +129,8 @@ __all__ = [
     "SamplerSpec",
     "SamplerType",
     "Segment",
+    "Source",
+    "SourceFile",
     "Step",
     "TemplateTraits",
     "TextEngine",
@@ -131,4 +142,5 @@ __all__ = [
     "TokenSegment",
     "Tokenizer",
     "Trigger",
+    "Work",
 ]

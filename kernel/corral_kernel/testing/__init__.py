@@ -15,8 +15,10 @@ Engines have suites that call them as a worker does: `TokenEngineSuite`, `TextEn
 
 from corral_kernel.testing.chains import chain_of, samplers_of
 from corral_kernel.testing.constraints import ConstraintSuite
+from corral_kernel.testing.converters import ConverterSuite, Sample
 from corral_kernel.testing.encoders import EncoderSuite
 from corral_kernel.testing.engines import TokenEngineSuite
+from corral_kernel.testing.quantizers import QuantizerSuite
 from corral_kernel.testing.requests import load_request
 from corral_kernel.testing.samplers import SamplerSuite
 from corral_kernel.testing.suites import ContractBrokenError, Outcome, run_suite
@@ -26,9 +28,12 @@ from corral_kernel.testing.tokenizers import PieceTokenizer
 __all__ = [
     "ConstraintSuite",
     "ContractBrokenError",
+    "ConverterSuite",
     "EncoderSuite",
     "Outcome",
     "PieceTokenizer",
+    "QuantizerSuite",
+    "Sample",
     "SamplerSuite",
     "TextEngineSuite",
     "TokenEngineSuite",

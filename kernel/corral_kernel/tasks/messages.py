@@ -1,0 +1,80 @@
+"""What the server and a task process tell each other, in the frames of `corral_kernel.frames`."""
+
+import msgspec
+from msgspec import Struct
+
+from corral_kernel.contracts import FileRef, MadeFile, Source
+from corral_kernel.frames import Frame, Hello
+
+
+class TaskSetup(Struct, frozen=True, kw_only=True):
+    """What a task process is told on its command line; see `worker.setup.Setup`."""
+
+    descriptor: int
+    parent: int
+    only: tuple[str, ...] | None = None
+    disabled: tuple[str, ...] = ()
+    debug: bool = False
+
+
+class Task(Frame, frozen=True, kw_only=True):
+    """Work for one converter or quantizer; answered by `Working` frames, then `Made` or `Failed`.
+
+    Args:
+        maker: Its name.
+        source: What is to be worked on, as the offer knew it.
+        private: What the offer told.
+        files: Of the source.
+        folder: Where to put what is made.
+        threads: CPU threads to use; 0: as many as the library likes.
+    """
+
+    maker: str
+    source: Source
+    private: dict[str, str]
+    files: tuple[FileRef, ...]
+    folder: str
+    threads: int = 0
+
+
+class Convert(Task, frozen=True, kw_only=True, tag="convert"):
+    """Have a converter work."""
+
+
+class Quantize(Task, frozen=True, kw_only=True, tag="quantize"):
+    """Have a quantizer work.
+
+    Args:
+        type_name: What to make.
+        imatrix: Path of an importance matrix; empty: none.
+    """
+
+    type_name: str
+    imatrix: str = ""
+
+
+class Working(Frame, frozen=True, kw_only=True, tag="working"):
+    """The work goes on: so many bytes of all are done."""
+
+    completed: int
+    total: int
+
+
+class Made(Frame, frozen=True, kw_only=True, tag="made"):
+    """The work is done."""
+
+    files: tuple[MadeFile, ...]
+
+
+class TaskFailed(Frame, frozen=True, kw_only=True, tag="task_failed"):
+    """It cannot be done."""
+
+    code: str
+    message: str
+
+
+AnyTask = Convert | Quantize
+FromTask = Hello | Working | Made | TaskFailed
+
+decode_to_task = msgspec.msgpack.Decoder(AnyTask).decode
+decode_from_task = msgspec.msgpack.Decoder(FromTask).decode
