@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from corral_kernel.contracts import Backend, Claim, Engine, LoadRequest
+from corral_kernel.contracts import Backend, Claim, Engine, LoadRequest, Quantizer
 from corral_kernel.models import Model
 from corral_kernel.plugins import hookimpl
 from corral_llamacpp.claim import NAME, claim
 from corral_llamacpp.options import LlamaOptions
+from corral_llamacpp.quantizer import LlamaQuantizer
 
 CORRAL_API_VERSION = 1
 
@@ -34,3 +35,8 @@ def corral_load(request: LoadRequest) -> Engine:
     from corral_llamacpp.loading import load
 
     return load(request)
+
+
+@hookimpl
+def corral_quantizers() -> Sequence[Quantizer]:
+    return [LlamaQuantizer()]

@@ -47,12 +47,16 @@ _callbacks: list[object] = []  # the library may call them for as long as the pr
 class NativeLog:
     """What the library prints, in place of its own printing.
 
+    Args:
+        hear: Told of each line that is no trouble, as it is printed: must not raise.
+
     Attributes:
         buffers: Bytes allocated so far, by the library's name of the memory (`CPU`, `CUDA0`, …).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hear: Callable[[str], None] = lambda _line: None) -> None:
         self.buffers: dict[str, int] = {}
+        self._hear = hear
         self._troubles: deque[tuple[int, str]] = deque(maxlen=8)
         self._last_level = 0
         _callbacks.append(lib.llama_log_callback(self._take))
@@ -84,6 +88,8 @@ class NativeLog:
         elif found := _BUFFER.match(line):
             name, mebibytes = found[1], float(found[2])
             self.buffers[name] = self.buffers.get(name, 0) + round(mebibytes * 1024 * 1024)
+        else:
+            self._hear(line)
 
 
 def is_host(buffer_name: str) -> bool:

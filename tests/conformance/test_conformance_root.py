@@ -59,4 +59,4 @@ def test_plugins_are_listed_with_what_they_give(api: Any) -> None:
     assert llamacpp["distribution"] == "corral"
     assert llamacpp["status"] == "ok"
     assert "corral_claim" in llamacpp["hooks"]
-    assert llamacpp["provides"] == {"backends": ["llamacpp"]}
+    assert llamacpp["provides"] == {"backends": ["llamacpp"], "quantizers": ["llamacpp"]}
