@@ -15,9 +15,10 @@ from corral_kernel import API_VERSION
 from corral_kernel.catalog import option_clashes
 from corral_kernel.contracts import Claim, ConstraintType, LoadOptions, SamplerType
 from corral_kernel.doctor import Check
+from corral_kernel.entry_points import GROUP
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
-from corral_kernel.plugins import ANYTHING, GROUP, Plugin, Plugins
+from corral_kernel.plugins import ANYTHING, Plugin, Plugins
 
 SLOW_IMPORT_S = 0.5
 _MAPS = Path("/proc/self/maps")

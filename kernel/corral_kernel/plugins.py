@@ -26,6 +26,7 @@ from corral_kernel.contracts import (
     RegistryPlaces,
     SamplerType,
 )
+from corral_kernel.entry_points import distribution_of, found_entry_points
 from corral_kernel.errors import PluginError
 from corral_kernel.given import all_of, library_found, name_of
 from corral_kernel.models import LentModel, Model
@@ -34,9 +35,6 @@ from corral_kernel.samplers import standard_samplers
 
 logger = logging.getLogger(__name__)
 hookimpl = pluggy.HookimplMarker("corral")
-
-GROUP = "corral"
-"""Entry-point group by which plugins are found."""
 
 T = TypeVar("T")
 
@@ -159,8 +157,8 @@ class Plugins:
         self._clashes: dict[tuple[str, str], Clash] = {}
         self._missing: set[str] = set()  # backends whose library is not installed
         loaded: dict[str, Plugin] = {}
-        for entry_point in _entry_points():
-            plugin = Plugin(entry_point.name, *_distribution(entry_point))
+        for entry_point in found_entry_points():
+            plugin = Plugin(entry_point.name, *distribution_of(entry_point))
             self.plugins.append(plugin)
             if plugin.name in disabled or (only is not None and plugin.name not in only):
                 plugin.status = "disabled"
@@ -398,20 +396,4 @@ class Plugins:
 
 def installed() -> set[tuple[str, str, str]]:
     """Name, distribution and version of every plugin on disk now, loaded or not."""
-    return {(point.name, *_distribution(point)) for point in _entry_points()}
-
-
-def _distribution(entry_point: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    """Name and version of what it came with; metadata that cannot be read has none."""
-    try:
-        dist = entry_point.dist
-        found = (dist.name, dist.version) if dist else None
-    except ANYTHING:  # old and hand-made installations lack files, and each lack raises its own
-        found = None
-    return found if found and all(found) else ("unknown", "0")
-
-
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    """All of the group, by distribution and name: the order in which clashes end."""
-    points = importlib.metadata.entry_points(group=GROUP)
-    return sorted(points, key=lambda point: (_distribution(point)[0].lower(), point.name))
+    return {(point.name, *distribution_of(point)) for point in found_entry_points()}
