@@ -40,13 +40,18 @@ class Namespace(JinjaNamespace):
         return "<Namespace>"
 
 
+class Growing(list[Any]):
+    """A list that a template writes itself, which are the only ones that it may change."""
+
+
 class Budget:
     """What is left to one rendering."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
         self._steps = MAX_STEPS
         self._bytes = MAX_BUILT_BYTES
-        self._end = time.monotonic() + MAX_SECONDS
+        self._seconds = MAX_SECONDS if seconds is None else min(seconds, MAX_SECONDS)
+        self._end = time.monotonic() + self._seconds
 
     def step(self, count: int = 1) -> None:
         """Count work.
@@ -58,7 +63,7 @@ class Budget:
         if self._steps < 0:
             raise OverBoundsError(f"the template takes over {MAX_STEPS:,} steps")
         if time.monotonic() > self._end:
-            raise OverBoundsError(f"the template takes over {MAX_SECONDS:g} seconds")
+            raise OverBoundsError(f"the template takes over {self._seconds:g} seconds")
 
     def allocate(self, size_bytes: int) -> None:
         """Count memory."""
@@ -70,9 +75,9 @@ class Budget:
 _current: ContextVar[Budget] = ContextVar("budget")
 
 
-def start() -> Budget:
-    """Begin a rendering in this thread."""
-    budget = Budget()
+def start(seconds: float | None = None) -> Budget:
+    """Begin a rendering in this thread, of so many seconds or `MAX_SECONDS`."""
+    budget = Budget(seconds)
     _current.set(budget)
     return budget
 

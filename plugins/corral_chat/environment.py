@@ -14,9 +14,15 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_context
 
-from corral_chat.bounds import Namespace, built, charged, join, step, text
+from corral_chat.bounds import Growing, Namespace, built, charged, check_items, join, step, text
 from corral_chat.filters import CHAT_FILTERS, INNER_FILTERS
-from corral_chat.operators import BINARY, OTHER_METHODS, TEXT_METHODS, bounded_format
+from corral_chat.operators import (
+    BINARY,
+    GROWING_METHODS,
+    OTHER_METHODS,
+    TEXT_METHODS,
+    bounded_format,
+)
 from corral_chat.rewrite import rewrite
 
 
@@ -25,10 +31,11 @@ class GenerationTag(Extension):
 
     tags = {"generation"}  # noqa: RUF012 - as Jinja has it
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Give the nodes inside the tag."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Give the nodes inside the tag; what they set is unknown outside."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
 
 
 @pass_context  # so that nothing is computed while compiling
@@ -78,6 +85,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         """Keep to methods that are known to be harmless."""
         if isinstance(obj, str):
             return attr in TEXT_METHODS
+        if isinstance(obj, Growing) and attr in GROWING_METHODS:
+            return True
         for kind, names in OTHER_METHODS.items():
             if isinstance(obj, kind):
                 return attr in names
@@ -95,7 +104,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             for inner in ("_loop_vars", "_block_vars"):  # what Jinja adds for macros
                 kwargs.pop(inner, None)
             return TEXT_METHODS[called.__name__](called.__self__, *args, **kwargs)
-        return charged(super().call(context, called, *args, **kwargs))
+        given = charged(super().call(context, called, *args, **kwargs))
+        if isinstance(called, types.BuiltinMethodType) and isinstance(called.__self__, Growing):
+            check_items(len(called.__self__))
+        return given
 
 
 class RefusedError(TemplateError):

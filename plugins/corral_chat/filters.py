@@ -12,6 +12,7 @@ from jinja2.filters import FILTERS, do_indent, make_attrgetter
 from jinja2.utils import pass_environment
 
 from corral_chat.bounds import (
+    Growing,
     OverBoundsError,
     built,
     charged,
@@ -93,7 +94,7 @@ def _tojson(
     for separator in separators or ():
         _check_indent(separator)
     dumped = json.dumps(
-        built(value),
+        listed(value) if isinstance(value, Iterator) else built(value),
         ensure_ascii=ensure_ascii,
         indent=indent,
         separators=separators,
@@ -158,6 +159,7 @@ CHAT_FILTERS: Mapping[str, Callable[..., Any]] = {
 }
 
 COUNTED, STEP, JOINED, BUILT, CHARGED = " counted", " step", " joined", " built", " charged"
+GROWING = " growing"
 
 # Those that `rewrite` puts into a template; no template can name them, for the blank in front.
 INNER_FILTERS: Mapping[str, Callable[..., Any]] = {
@@ -166,4 +168,5 @@ INNER_FILTERS: Mapping[str, Callable[..., Any]] = {
     JOINED: lambda *parts: join(parts),
     BUILT: built,
     CHARGED: charged,
+    GROWING: Growing,
 }

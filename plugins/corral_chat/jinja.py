@@ -1,25 +1,33 @@
-"""Renders conversations by Jinja templates, as transformers does where there are no tools."""
+"""Renders conversations by Jinja templates: as transformers does, handed over as by llama.cpp."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import jinja2
-import msgspec
 
 from corral_chat.bounds import OverBoundsError, check_chars, start
-from corral_chat.environment import ChatEnvironment, RefusedError
+from corral_chat.continuing import begun
+from corral_chat.environment import ChatEnvironment
+from corral_chat.messages import shown_messages
+from corral_chat.shapes import Fields, Shape
+from corral_chat.tools import tool_fields
 from corral_kernel.contracts import Conversation, Message
 from corral_kernel.errors import TemplateBoundsError, TemplateError
 
 MAX_TEMPLATE_CHARS = 64 * 1024
 COMPILED_TEMPLATES = 16
 """So many are kept compiled."""
+MAX_PROBE_SECONDS = 1.0
+"""Of a rendering by which it is found how a template wants its messages."""
+FUNCTIONS_MARK: Final = "functools["
+"""In the templates of Firefunction, which want the tools as one text."""
 _MAX_DATE_FORMAT_CHARS = 100
 
 # What a template can raise. No broader: who interrupts a rendering does so by an exception.
@@ -37,41 +45,62 @@ _FAILURES = (
 )
 
 
-def render(template: str, conversation: Conversation) -> str:
-    """Render a conversation.
+class Compiled:
+    """A template that parses, and what is known of it.
 
-    As llama.cpp has it, an assistant's message at the end is one to go on with: it follows the text
-    that asks for an answer.
+    Attributes:
+        source: Its text.
+        template: Compiled.
+        shape: How it wants its messages.
+    """
+
+    def __init__(self, source: str) -> None:
+        _check_length(source)
+        self.source = source
+        self.template = _environment().load(source)
+        self.shape = Shape(self._probe)
+
+    def _probe(self, given: Fields) -> str:
+        constants = _constants(Conversation(messages=()), self.source)
+        return self.run({**constants, "add_generation_prompt": True, **given}, MAX_PROBE_SECONDS)
+
+    def run(self, given: Fields, seconds: float | None = None) -> str:
+        """Render it; what it raises is not yet told as an error of ours."""
+        start(seconds)
+        pieces: list[str] = []
+        chars = 0
+        for piece in self.template.root_render_func(self.template.new_context(given)):
+            pieces.append(piece)
+            chars += len(piece)
+            check_chars(chars)
+        return "".join(pieces)
+
+
+def render(template: str, conversation: Conversation) -> str:
+    """Render a conversation; an assistant's message at its end is one to go on with.
 
     Raises:
         TemplateError: If the template does not parse, fails, or is over the bounds.
     """
-    messages, begun = conversation.messages, ""
-    if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
-        messages, begun = messages[:-1], messages[-1].content
     with _told():
-        compiled = _compiled(template)
-    with _told(compiled):
-        try:
-            rendered = _run(compiled, _variables(conversation, messages))
-        except RefusedError:
-            folded = _without_system(messages)
-            if folded is None:
-                raise
-            rendered = _run(compiled, _variables(conversation, folded))
-    return rendered + begun
+        known = _compiled(template)
+    with _told(known.template):
+        return _render(known, conversation)
 
 
-def _without_system(messages: Sequence[Message]) -> Sequence[Message] | None:
-    """Put a leading system message into the user's first; None where there is no such pair.
+def _render(known: Compiled, conversation: Conversation) -> str:
+    constants = _constants(conversation, known.source)
+    if constants["tools"] is None:
+        constants["tools"] = known.shape.absent_tools
 
-    Some models know no system messages and their templates refuse them. llama.cpp does the same.
-    """
-    if [message.role for message in messages[:2]] != ["system", "user"]:
-        return None
-    system, user = messages[:2]
-    content = f"{system.content}\n{user.content}"
-    return [msgspec.structs.replace(user, content=content), *messages[2:]]
+    def shown(messages: Sequence[Message], asks: bool) -> str:  # noqa: FBT001 - see `begun`
+        given = shown_messages(known.source, known.shape, messages)
+        return known.run({**constants, "messages": given, "add_generation_prompt": asks})
+
+    messages = conversation.messages
+    if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
+        return begun(shown, messages)
+    return shown(messages, True)  # noqa: FBT003 - likewise
 
 
 @cache
@@ -79,10 +108,7 @@ def _environment() -> ChatEnvironment:
     return ChatEnvironment()
 
 
-@lru_cache(COMPILED_TEMPLATES)
-def _compiled(template: str) -> jinja2.Template:
-    _check_length(template)
-    return _environment().load(template)
+_compiled: Final = lru_cache(COMPILED_TEMPLATES)(Compiled)
 
 
 def _check_length(template: str) -> None:
@@ -92,44 +118,44 @@ def _check_length(template: str) -> None:
         )
 
 
-def _run(template: jinja2.Template, given: dict[str, Any]) -> str:
-    start()
-    pieces: list[str] = []
-    chars = 0
-    for piece in template.root_render_func(template.new_context(given)):
-        pieces.append(piece)
-        chars += len(piece)
-        check_chars(chars)
-    return "".join(pieces)
+def _constants(conversation: Conversation, template: str) -> dict[str, Any]:
+    """Give all that a template is given beside the messages."""
+    now = dt.datetime.fromtimestamp(conversation.now).astimezone()
 
-
-def _variables(conversation: Conversation, messages: Sequence[Message]) -> dict[str, Any]:
     def strftime_now(form: str) -> str:
         if len(form) > _MAX_DATE_FORMAT_CHARS:
             raise OverBoundsError(f"a date format of over {_MAX_DATE_FORMAT_CHARS} characters")
-        return dt.datetime.fromtimestamp(conversation.now).astimezone().strftime(form)
+        return now.strftime(form)
 
+    tools = [tool_fields(tool) for tool in conversation.tools] or None
     return {
-        "messages": [_fields(message) for message in messages],
-        "tools": None,
+        "tools": tools,
         "documents": None,
-        "add_generation_prompt": True,
         "bos_token": conversation.bos,
         "eos_token": conversation.eos,
         "strftime_now": strftime_now,
+        "date_string": now.strftime("%d %b %Y"),
+        "datetime": now.strftime("%b %d %Y"),
+        **_thinking(conversation),
+        **({"functions": _as_text(tools)} if FUNCTIONS_MARK in template else {}),
     }
 
 
-def _fields(message: Message) -> dict[str, Any]:
-    """Give a message as templates know it; thoughts of earlier turns are not shown to them."""
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        fields["tool_calls"] = list(message.tool_calls)
-    if message.tool_name:
-        fields["name"] = message.tool_name
-    if message.tool_call_id:
-        fields["tool_call_id"] = message.tool_call_id
-    return fields
+def _as_text(tools: list[Fields] | None) -> str:
+    return json.dumps(tools, indent=2, ensure_ascii=False) if tools else ""
+
+
+def _thinking(conversation: Conversation) -> dict[str, Any]:
+    """Give what templates are told of thinking, each by the names that it may know."""
+    think = conversation.think
+    if think is None:
+        return {}
+    given: dict[str, Any] = {"enable_thinking": bool(think), "thinking": bool(think)}
+    if isinstance(think, str):
+        given |= {"reasoning_effort": think, "reasoning_strength": think}
+    elif not think:
+        given |= {"reasoning": False, "thinking_mode": "disabled"}
+    return given
 
 
 @contextmanager

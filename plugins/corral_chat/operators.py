@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from corral_chat.bounds import (
     MAX_INTEGER_BITS,
@@ -179,3 +179,6 @@ OTHER_METHODS: Mapping[type, frozenset[str]] = {
     bytes: frozenset(),
 }
 """Harmless ones of other built-in types."""
+
+GROWING_METHODS: Final = frozenset({"append", "pop"})
+"""Besides, of lists that a template writes itself."""

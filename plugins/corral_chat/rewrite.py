@@ -8,7 +8,7 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 from corral_chat.bounds import OverBoundsError
-from corral_chat.filters import BUILT, CHARGED, COUNTED, JOINED, STEP
+from corral_chat.filters import BUILT, CHARGED, COUNTED, GROWING, JOINED, STEP
 
 MAX_NODES = 10_000
 """Syntax nodes of one template."""
@@ -75,7 +75,11 @@ class _Rewriter(NodeTransformer):
             return node
         return _filter(BUILT, node)
 
-    visit_List = visit_Tuple = visit_Dict = _visit_literal  # noqa: N815 - likewise
+    visit_Tuple = visit_Dict = _visit_literal  # noqa: N815 - likewise
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802 - likewise
+        counted: Any = self._visit_literal(node)
+        return _filter(GROWING, counted)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802 - likewise
         self.generic_visit(node)
