@@ -9,17 +9,26 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
 from corral_cli import human
-from corral_cli.terminal import cell_width, harmless
+from corral_cli.terminal import cell_width, fitted, harmless
 from corral_kernel.durations import SECOND, format_duration
 
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_S: Final = 0.1
 _SAMPLES: Final = 10
+_STALLED_S: Final = 1.0
+_ENDS: Final = "▕▏ "
 _WIDEST_BAR: Final = 60
+_NARROWEST_BAR: Final = 10
+_SHORTEST_LABEL: Final = 20
+# Columns for "999 MB/999 MB   999 MB/s   59m59s", for it without the rate, and for the first part.
+_NUMBERS: Final = (33, 22, 13)
+_LONGEST_S: Final = 100 * 3600
+_LONG: Final = "99h+"
 _DONE: Final = 100
 # A terminal that knows them shows a redraw in one piece.
 _BEGIN: Final = "\x1b[?2026h\x1b[?25l"
@@ -39,15 +48,16 @@ class Spinner:
 
     def draw(self, width: int, frame: str) -> str:
         """Give the line as it is now."""
-        return self.text[: width - 3] + (" " if self.finished else f" {frame} ")
+        return fitted(self.text, width - 4) + (" " if self.finished else f" {frame} ")
 
 
 class Bar:
     """A step of known length, in bytes."""
 
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._label = harmless(label)
         self._total = total
+        self._clock = clock
         self._completed = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
         self._lock = threading.Lock()
@@ -57,40 +67,55 @@ class Bar:
         with self._lock:
             self.advance(self._completed + size_bytes)
 
-    def advance(self, completed: int, now: float | None = None) -> None:
+    def advance(self, completed: int) -> None:
         """Note that so many bytes are done."""
-        moment = time.monotonic() if now is None else now
+        moment = self._clock()
         if not self._samples or moment - self._samples[-1][0] >= _FRAME_S:
             self._samples.append((moment, completed))
         self._completed = min(completed, self._total)
 
     def draw(self, width: int, frame: str) -> str:
-        """Give the line as it is now; `frame` is for spinners."""
+        """Give the line as it is now; `frame` is for spinners.
+
+        What does not fit goes in this order: the rate, the time left, the label's end, the bar.
+        """
         del frame
         percent = self._completed * _DONE // self._total if self._total else _DONE
-        head = f"{self._label}: {percent:3d}% "
-        tail = f" {self._numbers(finished=percent == _DONE)}"
-        room = min(_WIDEST_BAR, width - cell_width(head) - cell_width(tail) - 3)
+        middle = f": {percent:3d}% "
+        room = 0
+        for numbers in self._numbers(finished=percent == _DONE):
+            room = width - 1 - len(middle) - len(_ENDS) - len(numbers)
+            if room - cell_width(self._label) >= _NARROWEST_BAR:
+                break
+        label = fitted(self._label, max(room - _NARROWEST_BAR, _SHORTEST_LABEL))
+        room = min(_WIDEST_BAR, room - cell_width(label))
         if room <= 0:
-            return (head + tail)[: width - 1]
+            return fitted(f"{label}{middle}{numbers}".rstrip(), width - 1)
         filled = room * percent // _DONE
-        return f"{head}▕{'█' * filled}{' ' * (room - filled)}▏{tail}"
+        return f"{label}{middle}▕{'█' * filled}{' ' * (room - filled)}▏ {numbers}".rstrip()
 
-    def _numbers(self, *, finished: bool) -> str:
+    def _numbers(self, *, finished: bool) -> list[str]:
+        """What stands behind the bar, the longest first; each as wide at all times."""
+        total = human.size(self._total)
         if finished:
-            return human.size(self._total)
-        amounts = f"{human.size(self._completed)}/{human.size(self._total)}"
+            return [total.ljust(width) for width in _NUMBERS]
+        amounts = f"{human.size(self._completed)}/{total}"
         rate = self._rate()
         if rate <= 0:
-            return amounts
-        left = format_duration(int((self._total - self._completed) / rate) * SECOND)
-        return f"{amounts}   {human.size(int(rate))}/s   {left}"
+            return [amounts.ljust(width) for width in _NUMBERS]
+        left_s = int((self._total - self._completed) / rate)
+        left = format_duration(left_s * SECOND) if left_s < _LONGEST_S else _LONG
+        found = (f"{amounts}   {human.size(int(rate))}/s   {left}", f"{amounts}   {left}", amounts)
+        return [text.ljust(width) for text, width in zip(found, _NUMBERS, strict=True)]
 
     def _rate(self) -> float:
+        """Bytes a second of late; it falls while nothing comes."""
         if len(self._samples) < 2:  # noqa: PLR2004 - a rate needs two points
             return 0.0
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+        now = self._clock()
+        span = now - first_s if now - last_s > _STALLED_S else last_s - first_s
+        return (last - first) / span if span > 0 else 0.0
 
 
 class Progress:
@@ -174,8 +199,9 @@ class Progress:
         with self._lock:
             lines = [item.draw(size.columns, frame) for item in self._items[-size.lines + 1 :]]
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+        # Each line goes over the old one; nothing is wiped before it is drawn anew.
         body = "\n".join(f"\r{line}\x1b[K" for line in lines)
-        start = f"{_BEGIN}\r{up}\x1b[J" if self._drawn or lines else _BEGIN
-        self._out.write(f"{start}{body}{_END}")
+        wiped = f"\r{up}{body}\x1b[J" if self._drawn or lines else ""
+        self._out.write(f"{_BEGIN}{wiped}{_END}")
         self._out.flush()
         self._drawn = len(lines)

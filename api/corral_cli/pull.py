@@ -13,6 +13,7 @@ from corral_cli.progress import Bar, Progress
 from corral_kernel.errors import InvalidNameError
 from corral_kernel.names import DEFAULT_HOST, ModelName
 
+_PULLING: Final = "pulling "
 _DENIED: Final = "unauthorized: access denied"
 
 
@@ -77,13 +78,16 @@ def _follow(client: Client, path: str, body: dict[str, Any]) -> None:
 
 def show_steps(lines: Iterable[wire.Progress], progress: Progress) -> bool:
     """Show the steps of long work; tells whether the last one was success."""
-    bars: dict[str, Bar] = {}
+    bars: dict[tuple[str, str], Bar] = {}  # one digest may be worked on in several ways
     status = ""
     for line in lines:
         if line.digest and line.total:
-            if line.digest not in bars:
-                bars[line.digest] = progress.bar(line.status, line.total)
-            bars[line.digest].advance(line.completed)
+            key = line.digest, line.status
+            # A pull names all its files before it begins with the first.
+            if key not in bars and (line.completed or not line.status.startswith(_PULLING)):
+                bars[key] = progress.bar(line.status, line.total)
+            if key in bars:
+                bars[key].advance(line.completed)
         elif line.status and line.status != status:
             progress.step(line.status)
         status = line.status

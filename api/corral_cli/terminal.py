@@ -26,6 +26,19 @@ def cell_width(text: str) -> int:
     )
 
 
+def fitted(text: str, width: int) -> str:
+    """Cut a text to so many columns, with a mark at the cut."""
+    if cell_width(text) <= width:
+        return text
+    kept, taken = [], 1  # the mark
+    for character in text:
+        taken += cell_width(character)
+        if taken > width:
+            break
+        kept.append(character)
+    return f"{''.join(kept)}…" if width > 0 else ""
+
+
 def harmless(text: str) -> str:
     """Drop control characters other than newline and tab: a model's text never steers."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

@@ -1,10 +1,11 @@
 import io
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
-from corral_cli.progress import Bar, Progress
+from corral_cli.progress import Bar, Progress, Spinner
 from corral_cli.prompt import KeptHistory, edit
 from corral_cli.terminal import Writer, cell_width, harmless
 
@@ -103,19 +104,110 @@ def test_more_steps_than_lines_show_the_newest() -> None:
     assert "step 20\n" not in screen.shown()
 
 
-def test_a_bar_tells_rate_and_time_left() -> None:
-    bar = Bar("pulling 6a07", 4 * GIGABYTE)
-    bar.advance(0, now=0.0)
-    bar.advance(GIGABYTE, now=10.0)
+class Clock:
+    """Tells the time that it is set to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def advanced(clock: Clock, *moments: tuple[float, int], label: str = "pulling 6a07") -> Bar:
+    """A bar of 4 GB at the last of some moments: seconds, and bytes that are done by then."""
+    bar = Bar(label, 4 * GIGABYTE, clock)
+    for clock.now, completed in moments:
+        bar.advance(completed)
+    return bar
+
+
+def test_a_bar_tells_rate_and_time_left(clock: Clock) -> None:
+    bar = advanced(clock, (0, 0), (10, GIGABYTE))
 
     line = bar.draw(100, "")
 
     assert line.startswith("pulling 6a07:  25% ▕███")
     assert line.endswith("▏ 1 GB/4 GB   100 MB/s   30s")
     assert cell_width(line) < 100
-    bar.advance(4 * GIGABYTE, now=40.0)
+    clock.now = 40.0
+    bar.advance(4 * GIGABYTE)
     assert bar.draw(60, "").endswith("█▏ 4 GB")
     assert cell_width(bar.draw(20, "")) < 20
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_a_bar_keeps_its_place_while_numbers_grow(clock: Clock, width: int) -> None:
+    moments = [
+        (0.0, 0),
+        (1.0, 9_000_000),
+        (2.0, 999_000_000),
+        (3.0, 3_900_000_000),
+        (4.0, 4 * 10**9),
+    ]
+    ends = set()
+    for number in range(1, len(moments) + 1):
+        line = advanced(clock, *moments[:number]).draw(width, "")
+        assert cell_width(line) < width
+        ends.add(line.index("▏"))
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "end"),
+    [
+        (80, "▏ 1 GB/4 GB   100 MB/s   30s"),
+        (60, "▏ 1 GB/4 GB   30s"),
+        (50, "▏ 1 GB/4 GB"),
+        (30, "pulling 6a07:  25% 1 GB/4 GB"),
+        (20, "pulling 6a07:  25%…"),
+    ],
+)
+def test_what_has_no_room_goes_in_turn(clock: Clock, width: int, end: str) -> None:
+    line = advanced(clock, (0, 0), (10, GIGABYTE)).draw(width, "")
+    assert line.endswith(end)
+    assert cell_width(line) < width
+
+
+def test_a_long_label_is_cut_and_the_numbers_stay(clock: Clock) -> None:
+    bar = advanced(clock, (0, 0), (10, GIGABYTE), label="reading file " + "日本" * 40)
+    line = bar.draw(80, "")
+    assert re.fullmatch(r"reading file 日.*…:  25% ▕█+ +▏ 1 GB/4 GB", line)
+    assert cell_width(line) < 80
+    assert cell_width(Spinner("日本" * 40).draw(40, "⠋")) < 40
+
+
+def test_what_stalls_says_so(clock: Clock) -> None:
+    bar = advanced(clock, *((moment, moment * 100_000_000) for moment in range(10)))
+    assert bar.draw(80, "").endswith("900 MB/4 GB   100 MB/s   31s")
+    clock.now = 90.0
+    assert bar.draw(80, "").endswith("900 MB/4 GB   10 MB/s   5m10s")
+    clock.now = 200_000.0
+    assert bar.draw(80, "").endswith("   99h+")
+
+
+def test_bars_grow_from_any_thread(clock: Clock) -> None:
+    bar = Bar("reading", 4000, clock)
+    threads = [threading.Thread(target=lambda: [bar.add(1) for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bar.draw(80, "").endswith("▏ 4 KB")
+
+
+def test_a_redraw_wipes_nothing_before_it_is_drawn_anew() -> None:
+    screen = Screen()
+    with Progress(screen) as progress:
+        for text in ("one", "two"):
+            progress.step(text)
+    *_, last = screen.getvalue().split("\x1b[?2026h")
+    assert "\x1b[J" in last
+    assert last.index("\x1b[J") > last.index("two")
 
 
 def test_history_keeps_the_last_hundred_lines(tmp_path: Path) -> None:

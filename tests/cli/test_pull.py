@@ -33,6 +33,20 @@ def test_a_pull_shows_each_step_once(corral: Any, scripted: Any, answer: Any) ->
     assert scripted.bodies("/api/pull") == [sent]
 
 
+def test_one_digest_that_is_worked_on_in_two_ways_has_two_bars(
+    corral: Any, scripted: Any, answer: Any, tmp_path: Any
+) -> None:
+    steps = [
+        {"status": status, "digest": "0" * 19, "total": 100, "completed": completed}
+        for status in ("converting model", "quantizing F16 model to Q8_0")
+        for completed in (0, 50, 100)
+    ]
+    scripted.on("POST", "/api/create", answer(lines=[*steps, DONE]))
+    (tmp_path / "Modelfile").write_text("FROM a")
+    result = corral("create", "m", cwd=tmp_path)
+    assert result.err == "converting model\nquantizing F16 model to Q8_0\nsuccess\n"
+
+
 @pytest.mark.parametrize("command", ["pull", "push"])
 def test_plain_http_is_asked_for_by_a_flag(
     corral: Any, scripted: Any, answer: Any, command: str
