@@ -52,6 +52,16 @@ def check_capabilities(
         raise MissingCapabilityError(model.name.full, missing)
 
 
+def refuse_image_generation(model: Model) -> None:
+    """Refuse models that make images.
+
+    Raises:
+        RefusalError: If it is one by its config.
+    """
+    if "image" in (model.config.capabilities or ()):
+        raise RefusalError(400, "image generation models are not currently supported")
+
+
 def refuse_images(sent: str) -> None:
     """Refuse pictures and sounds: no model takes them yet.
 

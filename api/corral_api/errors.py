@@ -19,6 +19,7 @@ from corral_kernel.errors import (
 )
 from corral_kernel.gotext import quote
 from corral_kernel.modelfile import OLLAMA_OPTIONS
+from corral_kernel.names import ModelName, split_marker
 
 _LOG: Final = logging.getLogger(__name__)
 _CONTEXT: Final = "corral_error_context"
@@ -46,6 +47,12 @@ PROMPT_TOO_LONG: Final = (
 _RUNNER_STOPPED: Final = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal "
     "error, check ollama server logs for details"
+)
+
+_UNKNOWN_FORMAT: Final = "unknown model architecture"
+_INCOMPATIBLE: Final = (
+    "this model may be incompatible with your version of Ollama. If you previously pulled this "
+    "model, try updating it by running `ollama pull {}`"
 )
 
 
@@ -174,6 +181,13 @@ def _worker_died(_message: str, error: CorralError, _context: ErrorContext) -> P
     return Problem(_SERVER_ERROR, _RUNNER_STOPPED + (f": {detail}" if detail else ""))
 
 
+def _load_failed(message: str, _error: CorralError, context: ErrorContext) -> Problem:
+    if _UNKNOWN_FORMAT not in message or not context.model:
+        return Problem(_SERVER_ERROR, message)
+    name = ModelName.parse(split_marker(context.model)[0]).short
+    return Problem(_SERVER_ERROR, f"{message}: {_INCOMPATIBLE.format(name)}")
+
+
 def _invalid_option(message: str, error: CorralError, _context: ErrorContext) -> Problem:
     """Tell of an option; upstream tells of a wrong type when it loads a model, and so by a 500."""
     wrong_type = error.wrong_type if isinstance(error, InvalidOptionError) else ""
@@ -205,6 +219,8 @@ _RULES: Final[dict[str, _Rule]] = {
     "blob_not_found": _blob_not_found,
     "queue_full": _says(503, "server busy, please try again.  maximum pending requests exceeded"),
     "shutting_down": _says(503),
+    "load_failed": _load_failed,
+    "out_of_memory": _says(500),
     "cancelled": _says(499, "request canceled"),
     "template_bounds": _says(400),
     "engine": _engine_failed,

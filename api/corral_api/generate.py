@@ -8,7 +8,12 @@ from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 
 from corral_api import completions
-from corral_api.checks import check_capabilities, check_top_logprobs, refuse_images
+from corral_api.checks import (
+    check_capabilities,
+    check_top_logprobs,
+    refuse_image_generation,
+    refuse_images,
+)
 from corral_api.completions import Writer, format_of, logprobs_of
 from corral_api.errors import ErrorContext, remember
 from corral_api.references import find_model
@@ -45,6 +50,7 @@ async def generate(
 
 
 def _check(body: GenerateRequest, model: Model, has: tuple[str, ...]) -> None:
+    refuse_image_generation(model)
     if body.raw and (body.template or body.system or body.context):
         raise InvalidRequestError("raw mode does not support template, system, or context")
     insert = "insert" if body.suffix else ""

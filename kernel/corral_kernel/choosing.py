@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from corral_kernel.calls import AbsentBackend, BackendBid, BackendChoice
 from corral_kernel.errors import (
+    BlobNotFoundError,
     CorralError,
     InvalidModelError,
     LoadError,
@@ -89,11 +90,14 @@ class Choosing:
             given: The request's own options.
 
         Raises:
-            InvalidModelError: If the model's files are missing or damaged.
+            BlobNotFoundError: If the file of its weights is missing.
+            InvalidModelError: If a file is damaged, or one of a folder missing.
             InvalidOptionError: If the name that was asked for is no text.
             UnusableBackendError: If what was asked for is not installed, or does not bid.
             NoBackendError: If nothing installed runs the model.
         """
+        if model.weights and model.weights.digest in model.missing:
+            raise BlobNotFoundError(model.problem)
         if model.problem:
             raise InvalidModelError(model.problem)
         bids = self.bids(model)

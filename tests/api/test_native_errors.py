@@ -79,6 +79,16 @@ TABLE: list[tuple[Route, k.CorralError, int, str]] = [
     ("chat", k.WorkerDiedError("m", -6, "abort()"), 500, f"{RUNNER_STOPPED}: abort()"),
     ("chat", k.WorkerHungError("hung"), 500, "hung"),
     ("chat", k.LoadError("cannot"), 500, "cannot"),
+    (
+        "chat",
+        k.RemoteJobError("load_failed", "unknown model architecture: 'x'"),
+        500,
+        (
+            "unknown model architecture: 'x': this model may be incompatible with your version of "
+            "Ollama. If you previously pulled this model, try updating it by running `ollama pull "
+            "M:latest`"
+        ),
+    ),
     ("chat", k.OutOfMemoryError("too big"), 500, "too big"),
     ("create", k.NotGgufError("no magic"), 500, "no magic"),
     ("chat", k.UnsupportedError("not yet"), 400, "not yet"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from corral_kernel.contracts import Claim, FileRef
 from corral_kernel.models import Model
@@ -75,10 +75,15 @@ def reload_warning(want: Want, loaded: Want) -> str:
         what = f"backend {want.claim.backend!r} instead of {loaded.claim.backend!r}"
     else:
         what = ", ".join(
-            f"{name} {want.options.get(name)} instead of {loaded.options.get(name)}"
+            f"{name} {_shown(want.options.get(name))} instead of {_shown(loaded.options.get(name))}"
             for name in want.differing(loaded)
         )
     return (
         f"the model was loaded anew for this request ({what}); where requests with different load "
         "options alternate, each of them waits for a load: send all with the same"
     )
+
+
+def _shown(value: Any) -> str:
+    """Write a value as a request would have it."""
+    return "unset" if value is None else json.encode(value).decode()

@@ -47,7 +47,7 @@ async def test_a_model_that_is_evicted_and_loaded_again_is_no_reload(
         ({"num_ctx": 64, "automatic": ()}, "num_ctx 64 instead of 4096"),
         ({"num_batch": 8, "automatic": ()}, "num_batch 8 instead of 512"),
         ({"num_gpu": 7}, "num_gpu 7 instead of -1"),
-        ({"use_mmap": False}, "use_mmap False instead of None"),
+        ({"use_mmap": False}, "use_mmap false instead of unset"),
         ({"echo_step_ms": 3, "num_thread": 2}, "echo_step_ms 3 instead of 0, num_thread 2 inst"),
     ],
     ids=["num_ctx", "num_batch", "num_gpu", "use_mmap", "two"],
