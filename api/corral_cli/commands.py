@@ -200,6 +200,13 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        name="registries",
+        usage="registries [REGISTRY | MODEL]",
+        help="List registries, tell all about one, or which one a model is pulled from",
+        handler="corral_cli.registries:registries",
+        check=at_most(1),
+    ),
+    Command(
         name="samplers",
         usage="samplers [NAME]",
         help="List samplers, or tell all about one",

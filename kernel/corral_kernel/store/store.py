@@ -143,6 +143,10 @@ class Store:
             return lent.stored, lent.source
         return stored, source
 
+    def own_names(self) -> list[ModelName]:
+        """Names of the store's own models, those that cannot be read too."""
+        return list(self._manifests.names())
+
     def manifest_path(self, name: ModelName) -> Path:
         """Where the manifest of a model of the store's own lies, or would lie."""
         return self._manifests.path(name)
