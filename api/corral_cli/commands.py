@@ -96,6 +96,14 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        name="quantize",
+        usage="quantize MODEL TYPE NEWNAME",
+        help="Make a model of fewer bits of another one",
+        handler="corral_cli.quantize:quantize",
+        check=exactly(3),
+        flags=(_IMATRIX,),
+    ),
+    Command(
         name="show",
         usage="show MODEL",
         help="Show information about a model",
