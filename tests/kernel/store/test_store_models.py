@@ -22,8 +22,7 @@ def listed(store: Store) -> list[str]:
 
 
 def files(root: Path) -> set[str]:
-    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    return found - {".corral-lock"}
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
 def test_an_empty_store_lists_nothing(store: Store, root: Path) -> None:
