@@ -47,11 +47,10 @@ class Growing(list[Any]):
 class Budget:
     """What is left to one rendering."""
 
-    def __init__(self, seconds: float | None = None) -> None:
-        self._steps = MAX_STEPS
+    def __init__(self, steps: int) -> None:
+        self._most = self._steps = steps
         self._bytes = MAX_BUILT_BYTES
-        self._seconds = MAX_SECONDS if seconds is None else min(seconds, MAX_SECONDS)
-        self._end = time.monotonic() + self._seconds
+        self._end = time.monotonic() + MAX_SECONDS
 
     def step(self, count: int = 1) -> None:
         """Count work.
@@ -61,9 +60,9 @@ class Budget:
         """
         self._steps -= count
         if self._steps < 0:
-            raise OverBoundsError(f"the template takes over {MAX_STEPS:,} steps")
+            raise OverBoundsError(f"the template takes over {self._most:,} steps")
         if time.monotonic() > self._end:
-            raise OverBoundsError(f"the template takes over {self._seconds:g} seconds")
+            raise OverBoundsError(f"the template takes over {MAX_SECONDS:g} seconds")
 
     def allocate(self, size_bytes: int) -> None:
         """Count memory."""
@@ -75,9 +74,9 @@ class Budget:
 _current: ContextVar[Budget] = ContextVar("budget")
 
 
-def start(seconds: float | None = None) -> Budget:
-    """Begin a rendering in this thread, of so many seconds or `MAX_SECONDS`."""
-    budget = Budget(seconds)
+def start(steps: int = MAX_STEPS) -> Budget:
+    """Begin a rendering in this thread, of at most so many steps."""
+    budget = Budget(steps)
     _current.set(budget)
     return budget
 

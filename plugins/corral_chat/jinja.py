@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jinja2
 
-from corral_chat.bounds import OverBoundsError, check_chars, start
+from corral_chat.bounds import MAX_STEPS, OverBoundsError, check_chars, start
 from corral_chat.continuing import begun
 from corral_chat.environment import ChatEnvironment
 from corral_chat.messages import shown_messages
@@ -24,7 +24,7 @@ from corral_kernel.errors import TemplateBoundsError, TemplateError
 MAX_TEMPLATE_CHARS = 64 * 1024
 COMPILED_TEMPLATES = 16
 """So many are kept compiled."""
-MAX_PROBE_SECONDS = 1.0
+MAX_PROBE_STEPS = 1_000_000
 """Of a rendering by which it is found how a template wants its messages."""
 FUNCTIONS_MARK: Final = "functools["
 """In the templates of Firefunction, which want the tools as one text."""
@@ -62,11 +62,11 @@ class Compiled:
 
     def _probe(self, given: Fields) -> str:
         constants = _constants(Conversation(messages=()), self.source)
-        return self.run({**constants, "add_generation_prompt": True, **given}, MAX_PROBE_SECONDS)
+        return self.run({**constants, "add_generation_prompt": True, **given}, MAX_PROBE_STEPS)
 
-    def run(self, given: Fields, seconds: float | None = None) -> str:
+    def run(self, given: Fields, steps: int = MAX_STEPS) -> str:
         """Render it; what it raises is not yet told as an error of ours."""
-        start(seconds)
+        start(steps)
         pieces: list[str] = []
         chars = 0
         for piece in self.template.root_render_func(self.template.new_context(given)):

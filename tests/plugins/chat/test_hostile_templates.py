@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from corral_chat import bounds
+from corral_chat import bounds, jinja
 from corral_chat.renderers import JinjaRenderer
-from corral_kernel.contracts import Conversation, Message
-from corral_kernel.errors import TemplateError
+from corral_kernel.contracts import Conversation, Message, TextPart
+from corral_kernel.errors import TemplateBoundsError, TemplateError
 
 CONVERSATION = Conversation(messages=(Message(role="user", content="hi"),))
 
@@ -31,6 +31,10 @@ BLOCK = (
 CHAINED = (
     "{% set big = 'x' * 1000000 %}{% set ns = namespace(a=1) %}"
     "{% for i in range(100000) %}{% set ns.a = namespace(a=ns.a, b=STEP) %}{% endfor %}"
+)
+APPENDING = (
+    "{% set a = [] %}{% for i in range(99999) %}{% for j in range(9) %}"
+    "{% set _ = a.append(i) %}{% endfor %}{% endfor %}"
 )
 TEXT, ITEMS, BITS, WIDTH = "16,777,216 fit", "200,000 items", "1024 bits", "width over 999"
 UNSAFE, MISSING = "is unsafe", "No filter named"
@@ -82,6 +86,12 @@ LARGE = {
     "center": ("{{ 'a'|center(1000000000) }}", MISSING),
     "batch": ("{{ [1]|batch(1000000000, 1)|list }}", MISSING),
     "lipsum": ("{{ lipsum(1000000) }}", "undefined"),
+    "appended": (APPENDING, r"over (200,000 items|1,000,000 steps)"),
+    "appended to itself": ("{% set a = [] %}{% set _ = a.append(a) %}{{ a }}", ITEMS),
+    "appended to itself, dumped": (
+        "{% set a = [] %}{% set _ = a.append(a) %}{{ a|tojson }}",
+        ITEMS,
+    ),
     "date": ("{{ strftime_now('%Y' * 100000) }}", "date format"),
 }
 
@@ -153,21 +163,86 @@ def test_endless_recursion_is_an_error(source: str) -> None:
         JinjaRenderer().render(source, CONVERSATION)
 
 
+REFUSED = {
+    "class": "{{ ''.__class__.__mro__ }}",
+    "append to what is given": "{{ messages.append(1) }}",
+    "pop from what is given": "{{ messages[0].pop('role') }}",
+    "update of what is given": "{{ messages[0].update({}) }}",
+    "setdefault": "{% set _ = messages[0].setdefault('x', 1) %}",
+    "globals of a function": "{{ raise_exception.__globals__['x'] }}",
+    "globals of a class": "{{ namespace.__init__.__globals__ }}",
+    "globals of a global": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "itself": "{{ self.__init__.__globals__ }}",
+    "lipsum": "{{ lipsum.__globals__['os'] }}",
+    "subclasses": "{{ [].__class__.__base__.__subclasses__() }}",
+    "CVE-2016-10745: format": "{{ '{0.__class__.__mro__}'.format('') }}",
+    "CVE-2019-10906: format_map": "{{ '{a.__class__.__mro__}'.format_map({'a': 1}) }}",
+    "CVE-2024-56326: format kept": (
+        "{% set f = '{0.__class__.__init__}'.format %}{{ f(messages).x }}"
+        "{% set f = {'f': '{0.__class__.__mro__}'.format}['f'] %}{{ f('').x }}"
+    ),
+    "CVE-2024-56326: format to a filter": (
+        "{{ ['{0.__class__.__mro__}'.format]|map('join', '')|list }}{{ ''.x.y }}"
+    ),
+    "CVE-2025-27516: attr": "{{ ''|attr('__class__') }}",
+    "CVE-2025-27516: attr format": "{{ ('{0.__class__.__mro__}'|attr('format'))('') }}",
+    "CVE-2025-27516: mapped attr": "{{ (['{0}']|map('attr', 'format')|list)[0]('') }}",
+    "import": "{% import 'os' as os %}{{ os }}",
+    "from": "{% from 'os' import popen %}",
+    "extends": "{% extends '/etc/passwd' %}",
+    "include of a message": "{% include messages[0].content %}",
+    "dunder method": "{{ messages.__len__() }}",
+    "item by its name": "{{ messages[0].__getitem__('role') }}",
+    "environment": "{{ environment.overlay() }}",
+    "context": "{{ _context.parent }}{{ context.parent }}",
+    "closure": "{{ strftime_now.__closure__[0] }}",
+    "caller": "{% macro f() %}{{ caller.__globals__.x }}{% endmacro %}{{ f() }}",
+    "xmlattr": "{{ {'a b': 1}|xmlattr }}",
+}
+
+
+@pytest.mark.parametrize("source", REFUSED.values(), ids=REFUSED.keys())
+def test_nothing_leads_out_of_the_sandbox(source: str) -> None:
+    with pytest.raises(TemplateError):
+        JinjaRenderer().render(source, CONVERSATION)
+
+
 @pytest.mark.parametrize(
     "source",
     [
-        "{{ ''.__class__.__mro__ }}",
-        "{{ messages.append(1) }}",
-        "{{ messages[0].pop('role') }}",
-        "{{ messages[0].update({}) }}",
-        "{{ raise_exception.__globals__['x'] }}",
-        "{{ '{0.__class__.__mro__}'.format('') }}",
-        "{{ ''|attr('__class__') }}",
-        "{{ namespace.__init__.__globals__ }}",
+        "{{ ''.__class__ }}",
+        "{{ ''['__class__'] }}",
+        "{{ raise_exception.__code__ }}",
+        "{{ namespace(__class__=1).__class__ }}",
+        "{{ messages|selectattr('__class__')|list|length or '' }}",
+        "{% for x in [1] %}{{ loop._iterable }}{{ loop.__init__ }}{% endfor %}",
+        "{{ '{0.__class__}'.format(messages) }}",
+        "{{ '{a.__class__}'.format_map({'a': 1}) }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ varargs }}{{ caller }}{{ environment }}{{ _context }}",
     ],
 )
-def test_nothing_leads_out_of_the_sandbox(source: str) -> None:
-    with pytest.raises(TemplateError):
+def test_what_is_out_of_the_sandbox_is_nothing_to_print(source: str) -> None:
+    (part,) = JinjaRenderer().render(source, CONVERSATION)
+    assert isinstance(part, TextPart)
+    assert part.text == ""
+
+
+def test_a_template_name_cannot_be_code() -> None:
+    """CVE-2024-56201: there, the name of a template's file was part of what was compiled."""
+    source = "{% macro f() %}x{% endmacro %}{{ f() }}"
+    (part,) = JinjaRenderer().render(source, CONVERSATION)
+    assert isinstance(part, TextPart)
+    assert part.text == "x"
+    for name in ("{% block a\nimport os %}x{% endblock %}", "{% macro a;b() %}{% endmacro %}"):
+        with pytest.raises(TemplateError):
+            JinjaRenderer().render(name, CONVERSATION)
+
+
+def test_probing_a_template_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jinja, "MAX_PROBE_STEPS", 1000)
+    source = "{% for i in range(2000) %}{% endfor %}{# probed #}{{ messages[0].content }}"
+    with pytest.raises(TemplateBoundsError, match="over 1,000 steps"):
         JinjaRenderer().render(source, CONVERSATION)
 
 
@@ -175,7 +250,8 @@ class Interrupt(BaseException):
     pass
 
 
-def test_a_rendering_can_be_interrupted_from_outside() -> None:
+def test_a_rendering_can_be_interrupted_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jinja, "MAX_PROBE_STEPS", bounds.MAX_STEPS)
     source = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     raised: list[BaseException] = []
     running = threading.Event()
