@@ -115,8 +115,8 @@ def _load_engine(plan: _Plan) -> LlamaEngine:
             context_tokens=plan.context_tokens,
             slots=plan.slots,
             batch_tokens=batch_tokens,
-            memory_bytes=_memory_bytes(model),
-            vram_bytes=_memory_bytes(model, device=True),
+            memory_bytes=memory_bytes(model),
+            vram_bytes=memory_bytes(model, device=True),
             details=_details(plan),
             warnings=unfollowed(options, batch_tokens, "each sequence needs its row"),
         )
@@ -167,8 +167,8 @@ def _load_encoder(plan: _Plan) -> LlamaEncoder:
             context_tokens=context_tokens,
             slots=_ENCODED_AT_ONCE,
             batch_tokens=batch_tokens,
-            memory_bytes=_memory_bytes(model),
-            vram_bytes=_memory_bytes(model, device=True),
+            memory_bytes=memory_bytes(model),
+            vram_bytes=memory_bytes(model, device=True),
             truncates_to=context_tokens,
             details=_details(plan),
             warnings=unfollowed(plan.options, batch_tokens, "a text is encoded at once"),
@@ -185,7 +185,7 @@ def _pooling(header: GgufHeader) -> int | None:
     return lib.LLAMA_POOLING_TYPE_MEAN if unpooled else None
 
 
-def _memory_bytes(model: NativeModel, *, device: bool = False) -> int:
+def memory_bytes(model: NativeModel, *, device: bool = False) -> int:
     """What the library said it allocated, in all or on devices only."""
     buffers = model.log.buffers.items()
     return sum(size for name, size in buffers if not (device and is_host(name)))

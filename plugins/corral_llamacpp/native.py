@@ -136,7 +136,7 @@ def load_model(path: Path, options: LlamaOptions, report: Callable[[float], bool
     """
     log = NativeLog()
     lib.llama_backend_init()
-    params, keep_alive = _model_params(options)
+    params, keep_alive = model_params(options)
 
     given_up = False
 
@@ -162,7 +162,12 @@ def _load_error(log: NativeLog, what: str) -> LoadError:
     return kind(f"{what}: {log.troubles() or 'it gave no reason'}")
 
 
-def _model_params(options: LlamaOptions) -> tuple[lib.llama_model_params, list[object]]:
+def model_params(options: LlamaOptions) -> tuple[lib.llama_model_params, list[object]]:
+    """Say it in the library's struct; the objects are to be kept for as long as that is used.
+
+    Raises:
+        InvalidOptionError: For an option that this machine or build cannot follow.
+    """
     params = lib.llama_model_default_params()
     params.n_gpu_layers = options.num_gpu
     if options.use_mmap is not None:
