@@ -1,6 +1,6 @@
 """Answers that fail: with a status before their first line, later with a last line that says why.
 
-A model whose workers keep dying rests for a while: each test has a server of its own.
+A model whose workers keep dying rests for a while: each test has a model of its own.
 """
 
 import hashlib
@@ -15,21 +15,29 @@ import pytest
 
 TINY = Path(__file__).parent.parent / "models" / "tiny-chat-f32.gguf"
 STOPPED = "model runner has unexpectedly stopped"
+Ask = Callable[..., httpx.Response]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(start_server: Callable[..., Any]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=start_server().url, timeout=30) as client:
-        digest = "sha256:1d450a308c44fbcbfde224a6891a953648220ed736befaf17883e1218539343e"
-        client.post(f"/api/blobs/{digest}", content=TINY.read_bytes()).raise_for_status()
-        body = {"model": "echo", "files": {"t.gguf": digest}, "parameters": {"backend": "echo"}}
-        client.post("/api/create", json={**body, "stream": False}).raise_for_status()
+    with httpx.Client(base_url=start_server().url, timeout=60) as client:
         yield client
 
 
-def ask(client: httpx.Client, *, stream: bool = True, **options: Any) -> httpx.Response:
-    body = {"model": "echo", "prompt": "repeat this", "stream": stream, "options": options}
-    return client.post("/api/generate", json=body)
+@pytest.fixture
+def echo(client: httpx.Client, request: pytest.FixtureRequest) -> Ask:
+    """Ask a model of weights of its own: `echo(stream=False, echo_die_at=6)`."""
+    data = TINY.read_bytes() + request.node.name.encode()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    client.post(f"/api/blobs/{digest}", content=data).raise_for_status()
+    body = {"model": "echo", "files": {"t.gguf": digest}, "parameters": {"backend": "echo"}}
+    client.post("/api/create", json={**body, "stream": False}).raise_for_status()
+
+    def ask(*, stream: bool = True, **options: Any) -> httpx.Response:
+        body = {"model": "echo", "prompt": "repeat this", "stream": stream, "options": options}
+        return client.post("/api/generate", json=body)
+
+    return ask
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -44,19 +52,17 @@ def ask(client: httpx.Client, *, stream: bool = True, **options: Any) -> httpx.R
     ids=["step", "load", "prompt", "death"],
 )
 def test_what_fails_before_the_first_piece_has_a_status(
-    client: httpx.Client, options: dict[str, Any], words: str, stream: object
+    echo: Ask, options: dict[str, Any], words: str, stream: object
 ) -> None:
-    answer = ask(client, stream=bool(stream), **options)
+    answer = echo(stream=bool(stream), **options)
     assert answer.status_code == 500
     assert answer.headers["content-type"].startswith("application/json")
     assert list(answer.json()) == ["error"]
     assert words in answer.json()["error"]
 
 
-def test_a_worker_that_dies_in_the_middle_ends_the_stream_with_a_line(
-    client: httpx.Client,
-) -> None:
-    answer = ask(client, echo_die_at=6)
+def test_a_worker_that_dies_in_the_middle_ends_the_stream_with_a_line(echo: Ask) -> None:
+    answer = echo(echo_die_at=6)
     assert answer.status_code == 200
     *chunks, last = map(json.loads, answer.text.splitlines())
     assert chunks
@@ -65,18 +71,19 @@ def test_a_worker_that_dies_in_the_middle_ends_the_stream_with_a_line(
     assert STOPPED in last["error"]
 
 
-def test_an_answer_in_one_piece_that_fails_late_has_a_status(client: httpx.Client) -> None:
-    answer = ask(client, stream=False, echo_die_at=6)
+def test_an_answer_in_one_piece_that_fails_late_has_a_status(echo: Ask) -> None:
+    answer = echo(stream=False, echo_die_at=6)
     assert answer.status_code == 500
     assert STOPPED in answer.json()["error"]
 
 
-def test_the_next_request_works_after_a_death(client: httpx.Client) -> None:
-    ask(client, echo_die_at=6)
-    assert ask(client, stream=False).json()["response"]
+def test_the_next_request_works_after_a_death(echo: Ask) -> None:
+    echo(echo_die_at=6)
+    assert echo(stream=False).json()["response"]
 
 
-def test_going_round_in_circles_ends_without_a_last_object(client: httpx.Client) -> None:
+def test_going_round_in_circles_ends_without_a_last_object(client: httpx.Client, echo: Ask) -> None:
+    assert echo(stream=False).json()["response"]
     body = {"model": "echo", "prompt": "a" * 200, "raw": True}
     lines = client.post("/api/generate", json=body).text.splitlines()
     assert 10 < len(lines) <= 32
