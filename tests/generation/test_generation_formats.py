@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ class Asked:
         assert [*answer.json()] == ["error"]
         return str(answer.json()["error"])
 
+    def settled(self) -> None:
+        """Wait until there are two workers: a spare one comes some time after a load."""
+        end = time.monotonic() + 100
+        while len(self.workers()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def workers(self) -> set[int]:
         return {child.pid for child in psutil.Process(self.server.process.pid).children()}
 
@@ -64,6 +72,7 @@ def tiny(start_server: Callable[..., Any]) -> Iterator[Asked]:
     made = {"model": "tiny", "files": {"tiny.gguf": digest}, "stream": False}
     asked.client.post("/api/create", json=made).raise_for_status()
     asked.answer({"const": 1})
+    asked.settled()
     yield asked
     asked.client.close()
 
@@ -113,11 +122,12 @@ def test_a_hot_model_keeps_to_formats_of_every_kind(
 
 @pytest.mark.real
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_hot_model_keeps_to_schemas_of_the_corpus(real: Asked) -> None:
     complaint = runpy.run_path(str(CORPUS.parent / "conftest.py"))["complaint"]
     written = json.loads((CORPUS / "written.json").read_text())
     generated = json.loads((CORPUS / "generated.json").read_text())
-    schemas = {**written, **dict([*generated.items()][::3])}
+    schemas = {**written, **dict([*generated.items()][::9])}
     finished = 0
     refused = []
     for seed, (name, schema) in enumerate(schemas.items()):
@@ -131,7 +141,7 @@ def test_a_hot_model_keeps_to_schemas_of_the_corpus(real: Asked) -> None:
             finished += 1
             wrong = complaint(schema, got["response"].encode())
             assert not wrong, f"{name}: {wrong}: {got['response']}"
-    assert len(schemas) > 120
+    assert len(schemas) > 60
     assert len(refused) <= len(schemas) / 10, refused
     assert finished > len(schemas) / 3
 
@@ -281,7 +291,7 @@ def test_a_grammar_that_explodes_ends_its_own_answer_at_most(tiny: Asked, spec: 
 
 
 @pytest.mark.slow
-def test_thousands_of_different_schemas_leave_the_workers_memory_as_it_was(tiny: Asked) -> None:
+def test_a_thousand_different_schemas_leave_the_workers_memory_as_it_was(tiny: Asked) -> None:
     def ask(numbers: range) -> None:
         for number in numbers:
             keys = {f"key {number} {i}": {"type": "boolean"} for i in range(12)}
@@ -291,8 +301,8 @@ def test_thousands_of_different_schemas_leave_the_workers_memory_as_it_was(tiny:
 
     ask(range(200))
     before, workers = tiny.resident(), tiny.workers()
-    ask(range(200, 2_200))
-    assert tiny.resident() - before < 64 << 20
+    ask(range(200, 1_200))
+    assert tiny.resident() - before < 48 << 20
     assert tiny.workers() == workers
 
 

@@ -77,20 +77,20 @@ def test_slow_masks_move_to_a_thread_of_their_own_and_change_nothing(
     drafts: int,
 ) -> None:
     engine = local(models / "tiny-chat-f32.gguf", drafts=drafts)
-    monkeypatch.setattr(held, "WORTH_A_THREAD_NS", 1_500_000)
-    slow, quick = letters(60, mask_s=0.002), letters(60)
+    monkeypatch.setattr(held, "WORTH_A_THREAD_NS", 40_000_000)
+    slow, quick = letters(40, mask_s=0.05), letters(40)
     answers = [
         engine.answer("xyz xyz xyz", steps, temperature=1.2, seed=2, num_predict=80)
         for steps in (slow, quick)
     ]
     assert answers[0].text == answers[1].text
-    assert len(answers[0].text) == 60
+    assert len(answers[0].text) == 40
     ahead = [name.startswith("masks") for name in watched[0].threads]
     assert ahead.count(True) > 10
     # Refusals come first, whose masks are made where they are needed.
     assert not any(ahead[:3])
     moved = [name.startswith("masks") for name in watched[1].threads]
-    assert moved.count(True) < len(moved) / 4  # a busy machine makes a mask slow now and then
+    assert moved.count(True) < len(moved) / 4  # a busy machine may make a mask slow
 
 
 def test_jobs_with_slow_masks_wait_for_their_own_alone(
