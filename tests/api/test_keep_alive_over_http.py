@@ -1,7 +1,10 @@
 """Every way to say how long a model stays, as `/api/ps` tells it of a real one."""
 
 import datetime as dt
+import hashlib
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +23,7 @@ def api(server: Any) -> Iterator[httpx.Client]:
 
 
 def listed(api: httpx.Client) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = api.get("/api/ps").json()["models"]
-    return [entry for entry in entries if entry["name"] == f"{MODEL}:latest"]
+    return [entry for entry in _all(api) if entry["name"] == f"{MODEL}:latest"]
 
 
 def left_s(api: httpx.Client) -> float:
@@ -40,10 +42,9 @@ def say(api: httpx.Client, path: str = "/api/generate", **fields: Any) -> dict[s
 
 
 def until_gone(api: httpx.Client) -> None:
-    for _ in range(2000):
-        if not listed(api):
-            return
-    pytest.fail("the model is still listed")
+    end = time.monotonic() + 60
+    while listed(api):
+        assert time.monotonic() < end, "the model is still listed"
 
 
 @pytest.fixture
@@ -146,11 +147,27 @@ def test_a_server_that_keeps_nothing_unloads_after_each_request(
     started.stop()
 
 
-def _make(api: httpx.Client) -> None:
-    import hashlib
-    from pathlib import Path
+def test_those_that_stay_longest_are_listed_first(start_server: Callable[..., Any]) -> None:
+    started = start_server(CORRAL_MAX_LOADED_MODELS="4")
+    stays: dict[str, Any] = {"some": "10m", "for-ever": -1, "least": 60, "longer": "2h"}
+    with httpx.Client(base_url=started.url, timeout=60) as api:
+        for name, keep_alive in stays.items():
+            _make(api, name, salt=name.encode(), parameters={"backend": "echo"})
+            body = {"model": name, "keep_alive": keep_alive}
+            api.post("/api/generate", json=body).raise_for_status()
+        names = [entry["name"].removesuffix(":latest") for entry in _all(api)]
+    started.stop()
+    assert names == ["for-ever", "longer", "some", "least"]
 
-    data = (Path(__file__).parents[1] / "models" / "tiny-chat-f32.gguf").read_bytes()
+
+def _all(api: httpx.Client) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = api.get("/api/ps").json()["models"]
+    return entries
+
+
+def _make(api: httpx.Client, name: str = MODEL, salt: bytes = b"", **fields: Any) -> None:
+    data = (Path(__file__).parents[1] / "models" / "tiny-chat-f32.gguf").read_bytes() + salt
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     api.post(f"/api/blobs/{digest}", content=data).raise_for_status()
-    say(api, "/api/create", files={"m.gguf": digest})
+    body = {"model": name, "files": {"m.gguf": digest}, "stream": False, **fields}
+    api.post("/api/create", json=body).raise_for_status()
