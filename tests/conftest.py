@@ -32,6 +32,7 @@ settings.load_profile("corral")
 MODELS = Path(__file__).parent / "models"
 TINY_CHAT = MODELS / "tiny-chat-f32.gguf"
 FRESH_VENV = Path(__file__).with_name("fresh_venv.py")
+LAB = Path(__file__).parent / "plugins" / "oci" / "lab.py"
 TEXT_PLUGIN = Path(__file__).parent / "text_plugin" / "chatter.py"
 MAKING_PLUGIN = Path(__file__).parent / "making_plugin" / "maker.py"
 
@@ -128,6 +129,18 @@ def create_from_file(client: httpx.Client, name: str, path: Path) -> None:
     """Make a model of one GGUF file."""
     body = {"model": name, "files": {path.name: put_blob(client, path)}, "stream": False}
     client.post("/api/create", json=body).raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Any:
+    """Imitations of registries, see `plugins/oci/lab.py`."""
+    spec = importlib.util.spec_from_file_location("oci_lab", LAB)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from corral_api.generate import generate
 from corral_api.options import options, samplers
 from corral_api.plugins import plugins
 from corral_api.ps import ps
+from corral_api.registries import registries
 from corral_api.routing import finish
 from corral_api.show import show
 from corral_api.store_routes import copy, delete_model
@@ -53,6 +54,7 @@ HANDLERS: Final = (
     plugins,
     options,
     samplers,
+    registries,
     compare,
 )
 

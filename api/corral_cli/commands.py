@@ -96,6 +96,14 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        name="quantize",
+        usage="quantize MODEL TYPE NEWNAME",
+        help="Make a model of fewer bits of another one",
+        handler="corral_cli.quantize:quantize",
+        check=exactly(3),
+        flags=(_IMATRIX,),
+    ),
+    Command(
         name="show",
         usage="show MODEL",
         help="Show information about a model",
@@ -198,6 +206,13 @@ COMMANDS: Final = (
             Flag("plot", "write the divergence of each token as SVG to this file", kind="string"),
             Flag("json", "print what the server answers"),
         ),
+    ),
+    Command(
+        name="registries",
+        usage="registries [REGISTRY | MODEL]",
+        help="List registries, tell all about one, or which one a model is pulled from",
+        handler="corral_cli.registries:registries",
+        check=at_most(1),
     ),
     Command(
         name="samplers",

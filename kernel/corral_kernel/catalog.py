@@ -1,15 +1,19 @@
-"""Every option and sampler of a server, as they are listed, and the names that clash."""
+"""Every option, sampler and registry of a server, as they are listed, and the names that clash."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from msgspec import Struct
 
 from corral_kernel.chains import resolve
-from corral_kernel.contracts import LoadOptions, SamplerType
+from corral_kernel.contracts import LoadOptions, Registry, SamplerType
 from corral_kernel.fields import Field, fields_of
+from corral_kernel.models import LentModel
+from corral_kernel.names import ModelName
 from corral_kernel.options import BACKEND, SAMPLERS, Given, OptionTable, RequestOptions
-from corral_kernel.plugins import Clash, Plugin, Plugins
+from corral_kernel.plugins import ANYTHING, Clash, Plugin, Plugins
 
+T = TypeVar("T")
 KERNEL = "corral"
 """Owner of the options that each backend and every request has."""
 
@@ -129,3 +133,58 @@ def _types(plugins: Plugins) -> Mapping[str, SamplerType]:
 
 def _place(kind: SamplerType) -> float:
     return float("inf") if kind.default_place is None else kind.default_place
+
+
+class RegistryEntry(Struct, frozen=True, kw_only=True):
+    """One registry.
+
+    Args:
+        registry: The object of its plugin.
+        plugin: Who gives it.
+        claim: How much it claims the name that was asked for.
+        lent: What it lends now.
+        notes: What users should know of it.
+        errors: What it raised when it was asked.
+    """
+
+    registry: Registry
+    plugin: Plugin
+    claim: float = 0.0
+    lent: tuple[LentModel, ...] = ()
+    notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+def all_registries(plugins: Plugins, name: ModelName | None = None) -> list[RegistryEntry]:
+    """Every registry, with what it lends now. Asks them all: call it in a thread.
+
+    Args:
+        plugins: Of the server.
+        name: A model, to see who claims it: the highest pulls and pushes it.
+    """
+    return [_asked(plugin, registry, name) for plugin, registry in plugins.registries.values()]
+
+
+def _asked(plugin: Plugin, registry: Registry, name: ModelName | None) -> RegistryEntry:
+    errors: list[str] = []
+
+    def ask(what: str, call: Callable[[], T], default: T) -> T:
+        try:
+            return call()
+        except ANYTHING as error:
+            errors.append(f"{what} raised {type(error).__name__}: {error}")
+            return default
+
+    nothing: tuple[LentModel, ...] = ()
+    silent: tuple[str, ...] = ()
+    lent = ask("lent()", lambda: tuple(registry.lent()), nothing)
+    notes = ask("notes()", lambda: tuple(map(str, registry.notes())), silent)
+    claim = 0.0 if name is None else ask("claim()", lambda: float(registry.claim(name)), 0.0)
+    return RegistryEntry(
+        registry=registry,
+        plugin=plugin,
+        claim=claim,
+        lent=tuple(model for model in lent if isinstance(model, LentModel)),
+        notes=notes,
+        errors=tuple(errors),
+    )

@@ -27,7 +27,7 @@ from corral_kernel.contracts import (
     SamplerType,
 )
 from corral_kernel.entry_points import distribution_of, found_entry_points
-from corral_kernel.errors import PluginError
+from corral_kernel.errors import InvalidNameError, PluginError
 from corral_kernel.given import all_of, library_found, name_of
 from corral_kernel.models import LentModel, Model
 from corral_kernel.names import ModelName
@@ -312,6 +312,22 @@ class Plugins:
             except ANYTHING as error:
                 plugin.report(f"registry {registry.name}", error)
         return lent
+
+    def address(self, text: str) -> tuple[Registry, ModelName] | None:
+        """The registry that reads an address of its own form, and the model's name; None: nobody.
+
+        Raises:
+            InvalidNameError: If a registry knows the form, and it is wrong.
+        """
+        for plugin, registry in self.registries.values():
+            try:
+                if (name := registry.parse(text)) is not None:
+                    return registry, name
+            except InvalidNameError:
+                raise
+            except ANYTHING as error:
+                plugin.report(f"registry {registry.name}", error)
+        return None
 
     def registry_for(self, name: ModelName) -> Registry | None:
         """The registry that pulls and pushes a name: the highest claim; None: nobody claims it."""

@@ -1,6 +1,7 @@
 """The kernel as the API sees it: models by name, completions, vectors."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import Any, Literal, TypeVar
@@ -43,13 +44,14 @@ from corral_kernel.prompts import (
     untold,
 )
 from corral_kernel.remotes import DEFAULT_REMOTES, RemotePolicy
-from corral_kernel.scheduler import Lease, Limits, Scheduler
+from corral_kernel.scheduler import Hold, Lease, Limits, Scheduler
 from corral_kernel.store import CreateRequest, Progress, Store, create_model, shown_template
 from corral_kernel.store.requests import parse_base, parse_stub
 from corral_kernel.supervisor import JobLimits, JobStream, WorkerSetup
 from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_options
 from corral_kernel.tasks.comparing import Side, compare
 from corral_kernel.telling import WarningLog
+from corral_kernel.threads import to_its_end
 from corral_kernel.transfers import Manner, Transfers
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ NS = 1_000_000_000
 REPEAT_LIMIT = 32
 SHORT_FORMAT_BYTES = 4096
 Need = Literal["completion", "embedding"]
+
+_log = logging.getLogger(__name__)
 
 
 def registry_places(settings: Settings) -> RegistryPlaces:
@@ -97,6 +101,7 @@ class Corral:
         self._planner = Planner(self.plugins, settings)
         self._warned = WarningLog()
         self._scheduler: Scheduler | None = None
+        self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Clean the store up and begin to take requests."""
@@ -128,6 +133,9 @@ class Corral:
         await self.transfers.close()
         if self._scheduler is not None:
             await self._scheduler.close()
+        while self._background:
+            await asyncio.wait(self._background)
+        self.store.close()
 
     # ------------------------------------------------------------------------------- models
 
@@ -353,13 +361,42 @@ class Corral:
         if call.model.folder:
             hold = await asyncio.to_thread(self.store.lay_out, call.model)
         try:
-            lease = await self._started.acquire(plan.want, call.keep_alive_ns)
+            kept = await self._keep(call.model)
+            lease = await self._started.acquire(plan.want, call.keep_alive_ns, kept)
         except (LoadError, RemoteJobError, WorkerDiedError) as error:
             raise load_failed(error, plan.want.name, plan.choice) from error
         finally:
             if hold:
                 hold.release()  # from now on the worker's own lock keeps the folder
         return lease, time.perf_counter_ns() - asked_ns
+
+    async def _keep(self, model: Model) -> Hold | None:
+        """Keep the files of a model from being deleted while a worker has them."""
+        if model.owner or not model.files:
+            return None
+        uses: list[Callable[[], None]] = []
+
+        def let_go() -> None:
+            for use in uses:
+                self._in_background(use)
+
+        try:
+            await to_its_end(lambda: uses.append(self.store.use(model)))
+        except asyncio.CancelledError:
+            let_go()
+            raise
+        return Hold(model.digest, let_go)
+
+    def _in_background(self, work: Callable[[], None]) -> None:
+        """Do what nobody waits for in a thread; `close` does wait."""
+        task = asyncio.create_task(asyncio.to_thread(work))
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.warning("clean-up after a model was unloaded: %s", error)
 
     async def _lease_alone(self, call: Call, plan: Plan) -> tuple[Lease, int]:
         """As `_lease`, for what nobody else will want: it is not loaded on once nobody waits."""

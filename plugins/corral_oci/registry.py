@@ -12,6 +12,8 @@ class OciRegistry(Registry):
     """Ollama's registry, Hugging Face's Ollama route, and every registry as Docker has them."""
 
     name = "oci"
+    docs = "registries that speak Ollama's protocol or OCI's: Ollama's, hf.co, Docker's"
+    claims = "every name that nobody claims higher: its host is asked (registry.ollama.ai if none)"
 
     def claim(self, name: ModelName) -> float:
         """Claim every name, by little: whoever knows a host better goes before."""

@@ -26,6 +26,7 @@ class PackageRegistry(Registry):
     """Lends what installed packages offer. A model whose package is missing is not listed."""
 
     name = "packages"
+    docs = "models inside installed Python packages"
 
     def __init__(self) -> None:
         self._lent: dict[tuple[str, Path, int, int], LentModel] = {}

@@ -197,6 +197,7 @@ def test_the_module_of_the_packages_page_offers_a_model() -> None:
 
 
 RUN_ELSEWHERE = {
+    "folders.md": "plugins/folders/test_folder_names.py",
     "guidance.md": "generation/test_generation_formats.py",
     "registries.md": "plugins/oci/test_registries_page.py",
     "remote.md": "plugins/remote/test_remote_over_http.py",

@@ -13,7 +13,7 @@ from corral_kernel.supervisor import WorkerProcess
 if TYPE_CHECKING:
     import asyncio
 
-    from corral_kernel.scheduler.lease import Waiter
+    from corral_kernel.scheduler.lease import Hold, Waiter
 
 
 class State(enum.Enum):
@@ -44,6 +44,7 @@ class Instance:
         died: Whether its worker ended by itself.
         stopping: Whether its worker is being ended, or will be as soon as it has one.
         reloaded_for: The first request that needs it loaded with other options.
+        holds: What is kept until its worker is gone, by the digests of models.
     """
 
     def __init__(self, want: Want, slots: int, keep_alive_ns: int) -> None:
@@ -63,6 +64,7 @@ class Instance:
         self.stopping = False
         self.died = False
         self.reloaded_for: Waiter | None = None
+        self.holds: dict[str, Hold] = {}
 
     @property
     def usable(self) -> bool:
@@ -74,6 +76,17 @@ class Instance:
     def idle(self) -> bool:
         """Whether it is ready and nobody uses it."""
         return self.state is State.READY and not self.leases
+
+    def keep(self, hold: "Hold | None") -> None:
+        """Take over what is kept for a model; a second time for the same one it is let go."""
+        if hold is not None and self.holds.setdefault(hold.model, hold) is not hold:
+            hold.let_go()
+
+    def take_holds(self) -> "list[Hold]":
+        """Take over all that is kept: its worker is gone."""
+        holds = list(self.holds.values())
+        self.holds.clear()
+        return holds
 
     def touch(self) -> None:
         """Begin or go on a period of use or idleness: when it would expire, from now."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from corral_kernel.contracts import EngineInfo
 from corral_kernel.errors import CorralError
@@ -69,23 +70,37 @@ class Lease:
             give_back(self._instance)
 
 
+class Hold(NamedTuple):
+    """What is kept for a model while a worker has it, such as its files."""
+
+    model: str  # digest of its manifest
+    let_go: Callable[[], None]  # called once, on the event loop; must not block
+
+
 class Waiter:
     """A request that waits for a lease.
 
     Args:
         want: What it needs.
         keep_alive_ns: As the request asks; None: as it was.
+        hold: For the instance that will serve it; None: that has one.
 
     Attributes:
         lease: What it waits for.
         warnings: That come with the lease.
     """
 
-    def __init__(self, want: Want, keep_alive_ns: int | None) -> None:
+    def __init__(self, want: Want, keep_alive_ns: int | None, hold: Hold | None = None) -> None:
         self.want = want
+        self.hold = hold
         self.warnings: tuple[str, ...] = ()
         self.keep_alive_ns = keep_alive_ns
         self.lease: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+
+    def take_hold(self) -> Hold | None:
+        """Take its hold over."""
+        hold, self.hold = self.hold, None
+        return hold
 
     def fail(self, error: CorralError) -> None:
         """Let it wait no longer; one that is served or gone already is left alone."""

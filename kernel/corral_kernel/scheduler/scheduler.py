@@ -24,11 +24,11 @@ from corral_kernel.errors import (
 )
 from corral_kernel.scheduler.deaths import Deaths
 from corral_kernel.scheduler.instance import Instance, State, idle_time
-from corral_kernel.scheduler.lease import Lease, Waiter
+from corral_kernel.scheduler.lease import Hold, Lease, Waiter
 from corral_kernel.scheduler.limits import MOST_LIGHT, NS, Limits, slots_for, too_large
 from corral_kernel.scheduler.memory import default_budget_bytes
 from corral_kernel.scheduler.spare import SpareWorker
-from corral_kernel.scheduler.waiting import anybody_for, queue_length
+from corral_kernel.scheduler.waiting import anybody_for, give_back, queue_length
 from corral_kernel.scheduler.want import Want, reload_warning
 from corral_kernel.supervisor import WorkerProcess, WorkerSetup
 
@@ -65,21 +65,31 @@ class Scheduler:
         """Begin to keep a spare worker."""
         self._spare.prepare()
 
-    async def acquire(self, want: Want, keep_alive_ns: int | None) -> Lease:
+    async def acquire(
+        self, want: Want, keep_alive_ns: int | None, hold: Hold | None = None
+    ) -> Lease:
         """Wait for a slot of a model, loading it where need be. First come, first served.
 
         Args:
             want: What is needed.
             keep_alive_ns: New idle time of the model; None: as it was.
+            hold: What is to be kept while a worker has the model; it is let go in every case.
 
         Raises:
             QueueFullError: If too many wait already.
             LoadError: If it cannot be loaded, or is over the memory budget.
             WorkerDiedError: If its workers keep dying.
         """
+        waiter = Waiter(want, keep_alive_ns, hold)
+        try:
+            return await self._acquire(waiter)
+        finally:
+            if left := waiter.take_hold():
+                left.let_go()
+
+    async def _acquire(self, waiter: Waiter) -> Lease:
         if self._closing:
             raise _shutting_down()
-        waiter = Waiter(want, keep_alive_ns)
         self._waiting.append(waiter)
         self._pump()
         if not waiter.lease.done() and self._queue_length(waiter) > self._limits.max_queue:
@@ -153,6 +163,7 @@ class Scheduler:
         instance.owed.discard(waiter)
         instance.stop_timer()
         instance.leases += 1
+        instance.keep(waiter.take_hold())
         if waiter.keep_alive_ns is not None:
             instance.keep_alive_ns = idle_time(waiter.keep_alive_ns)
             instance.touch()
@@ -239,6 +250,7 @@ class Scheduler:
         keep_alive_ns = waiter.keep_alive_ns
         idle_ns = self._limits.keep_alive_ns if keep_alive_ns is None else keep_alive_ns
         instance = Instance(waiter.want, slots, idle_time(idle_ns))
+        instance.keep(waiter.take_hold())
         self._instances[waiter.want.key] = instance
         self._run(self._start(instance))
 
@@ -380,6 +392,8 @@ class Scheduler:
     def _forget(self, instance: Instance) -> None:
         instance.stop_timer()
         instance.state = State.GONE
+        for hold in instance.take_holds():
+            give_back(hold, self._waiting)
         if self._instances.get(instance.want.key) is instance:
             del self._instances[instance.want.key]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from corral_kernel.scheduler.instance import Instance, State
-from corral_kernel.scheduler.lease import Waiter
+from corral_kernel.scheduler.lease import Hold, Waiter
 from corral_kernel.scheduler.limits import MOST_LIGHT, slots_for
 
 
@@ -48,3 +48,13 @@ def queue_length(
         else:
             length += 1
     return length
+
+
+def give_back(hold: Hold, waiting: Iterable[Waiter]) -> None:
+    """Hand on what was kept for a worker that is gone: to who waits for another one, or nobody."""
+    for waiter in waiting:
+        wants = waiter.want.model.digest == hold.model and not waiter.lease.done()
+        if wants and waiter.hold is None:
+            waiter.hold = hold
+            return
+    hold.let_go()

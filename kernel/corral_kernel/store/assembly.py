@@ -38,6 +38,7 @@ from corral_kernel.models import (
 from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.blobs import digest_of
 from corral_kernel.store.documents import folder_config, read_texts
+from corral_kernel.store.files import open_regular
 from corral_kernel.store.govalues import go_json, sorted_keys
 from corral_kernel.store.manifests import encode_manifest
 from corral_kernel.store.opening import read_head
@@ -244,7 +245,7 @@ class Assembly:
         )
 
     def _read(self, digest: str, limit: int) -> bytes:
-        with self._store.blobs.path(digest).open("rb") as stream:
+        with open_regular(self._store.blobs.path(digest)) as stream:
             return stream.read(limit)
 
     # --- what goes with them ----------------------------------------------------------------------

@@ -10,8 +10,10 @@ blobs.link(path, digest)            # take over a file from elsewhere: hard link
 """
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from corral_kernel.names import blob_filename, parse_digest
 from corral_kernel.store.files import (
     FOLDER_MODE,
     open_for_writing,
+    open_regular,
     store_errors,
     sync_folder,
     write_all,
@@ -114,15 +117,19 @@ class BlobWriter:
 
 
 def _size(path: Path) -> int | None:
+    """Bytes of a file; `None` if there is none, or what is no file."""
     try:
-        return path.stat().st_size
+        status = path.stat()
     except FileNotFoundError:
         return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _mark_used(path: Path) -> None:
     """Move the time by which `used_at` tells how long nobody needed a file."""
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "it is no regular file", str(path))
     if _is_shared(status):  # the modification time belongs to its other names too
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     else:
@@ -217,7 +224,8 @@ class Blobs:
         with store_errors(f"linking {source} into the store"):
             self.folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             try:
-                final.hardlink_to(source.resolve())
+                with open_regular(source):  # a pipe or a device could be linked as well
+                    final.hardlink_to(source.resolve())
             except FileExistsError:
                 return False
             except OSError:
@@ -227,7 +235,7 @@ class Blobs:
         return True
 
     def _copy(self, source: Path, digest: str) -> None:
-        with source.open("rb") as stream, self.writer() as writer:
+        with open_regular(source) as stream, self.writer() as writer:
             while chunk := stream.read(_CHUNK_BYTES):
                 writer.write(chunk)
             writer.finish(digest)

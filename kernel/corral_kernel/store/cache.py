@@ -16,7 +16,7 @@ import msgspec
 
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import GgufHeader, read_header
-from corral_kernel.store.files import FOLDER_MODE, replace_file, sweep_unfinished
+from corral_kernel.store.files import FOLDER_MODE, open_regular, replace_file, sweep_unfinished
 
 # Raise when the structs change: older entries then count as damaged.
 _FORMAT = b"corral01"
@@ -86,7 +86,7 @@ class DerivedCache:
         mark = self._folder / "verified" / file_key(path)
         if self._read(mark) == digest.encode():
             return
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if f"sha256:{found}" != digest:
             raise InvalidModelError(
@@ -151,7 +151,7 @@ class DerivedCache:
 
     def _read(self, path: Path) -> bytes | None:
         try:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 raw = stream.read(_MAX_ENTRY_BYTES)
         except OSError:
             return None

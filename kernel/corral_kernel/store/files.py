@@ -5,8 +5,10 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from corral_kernel.errors import StoreError
@@ -121,18 +123,49 @@ def sweep_unfinished(folder: Path) -> int:
     removed = 0
     for path in folder.glob(f"*{WRITING_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime >= _UNLOCKED_GRACE_S and _is_unlocked(path):
-                path.unlink()
-                removed += 1
+            if time.time() - path.stat().st_mtime >= _UNLOCKED_GRACE_S:
+                removed += remove_if_unlocked(path)
     return removed
 
 
-def _is_unlocked(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def remove_if_unlocked(path: Path, also: Callable[[], object] = lambda: None) -> bool:
+    """Remove a file that nobody holds a lock on; False if somebody does.
+
+    Args:
+        path: The file.
+        also: Done first, while nobody else can get the lock.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        also()
+        path.unlink()
     except BlockingIOError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading, but nothing else: no device, no pipe, no folder.
+
+    What is no file could never end, or never begin.
+
+    Raises:
+        OSError: If it cannot be opened, or is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise

@@ -39,7 +39,7 @@ from corral_kernel.folderlocks import (
 )
 from corral_kernel.foldernames import check_folder_names
 from corral_kernel.models import Model, ModelFile
-from corral_kernel.store.files import FOLDER_MODE, reason_of, store_errors
+from corral_kernel.store.files import FOLDER_MODE, open_regular, reason_of, store_errors
 
 _log = logging.getLogger(__name__)
 
@@ -217,7 +217,8 @@ def _put(file: ModelFile, target: Path) -> None:
     """
     target.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     try:
-        target.hardlink_to(file.path.resolve())
+        with open_regular(file.path):  # a pipe or a device could be linked as well
+            target.hardlink_to(file.path.resolve())
     except FileNotFoundError:
         raise StoreError(f"open {file.path}: no such file or directory") from None
     except OSError:  # another file system, one without links, or a file of another user
@@ -231,7 +232,7 @@ def _put(file: ModelFile, target: Path) -> None:
 
 
 def _copy(file: ModelFile, target: Path) -> None:
-    with file.path.open("rb") as source, target.open("xb") as copy:
+    with open_regular(file.path) as source, target.open("xb") as copy:
         hasher = hashlib.sha256()
         while chunk := source.read(_COPY_BYTES):
             hasher.update(chunk)

@@ -14,7 +14,7 @@ from corral_kernel.models import LentModel, Model, ModelFile
 from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
-from corral_kernel.store.files import reason_of, store_errors
+from corral_kernel.store.files import open_regular, reason_of, store_errors
 from corral_kernel.store.folders import Folders
 from corral_kernel.store.manifests import StoredManifest, parse_manifest
 from corral_kernel.store.opening import BlobSource
@@ -32,7 +32,7 @@ class OwnSource(BlobSource):
 
     def read(self, digest: str, limit: int) -> bytes:
         """Read the beginning of a blob."""
-        with self._blobs.path(digest).open("rb") as stream:
+        with open_regular(self._blobs.path(digest)) as stream:
             return stream.read(limit)
 
     def path(self, digest: str) -> Path:
@@ -65,7 +65,7 @@ class LentSource(OwnSource):
         """Read the beginning of a blob."""
         if digest in self._contents:
             return self._contents[digest][:limit]
-        with self.path(digest).open("rb") as stream:
+        with open_regular(self.path(digest)) as stream:
             return stream.read(limit)
 
     def path(self, digest: str) -> Path:

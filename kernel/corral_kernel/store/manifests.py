@@ -19,7 +19,13 @@ from corral_kernel.errors import (
 )
 from corral_kernel.models import CONFIG_TYPE, FILE_TYPE, MANIFEST_TYPE, Layer, folder_key
 from corral_kernel.names import ModelName, NameParts, parse_digest
-from corral_kernel.store.files import FOLDER_MODE, replace_file, store_errors, sync_folder
+from corral_kernel.store.files import (
+    FOLDER_MODE,
+    open_regular,
+    replace_file,
+    store_errors,
+    sync_folder,
+)
 
 MAX_MANIFEST_BYTES = 4 << 20
 _UNFINISHED_PREFIX = "."
@@ -82,6 +88,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         config = _checked(found.config) if found.config and found.config.digest else Layer()
     except (msgspec.MsgspecError, UnicodeDecodeError, InvalidDigestError) as error:
         raise InvalidModelError(f"the manifest is damaged: {error}") from error
+    except RecursionError:
+        raise InvalidModelError("the manifest is damaged: it is nested too deeply") from None
     return Manifest(config=config, layers=layers)
 
 
@@ -149,7 +157,7 @@ class Manifests:
         """
         with store_errors(f"reading the manifest of {name.short}"):
             try:
-                with self.path(name).open("rb") as stream:
+                with open_regular(self.path(name)) as stream:
                     modified_ns = os.fstat(stream.fileno()).st_mtime_ns
                     raw = stream.read(MAX_MANIFEST_BYTES + 1)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

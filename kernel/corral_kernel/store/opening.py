@@ -252,6 +252,10 @@ class _Texts:
             raise InvalidModelError(
                 f"the {what} of {self._name.short} are damaged: {error}"
             ) from error
+        except RecursionError:
+            raise InvalidModelError(
+                f"the {what} of {self._name.short} are damaged: they are nested too deeply"
+            ) from None
 
 
 def _text(raw: bytes) -> str:

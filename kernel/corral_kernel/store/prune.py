@@ -1,19 +1,45 @@
 """Clean-up: what no manifest needs any more."""
 
 import contextlib
+import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
-from corral_kernel.errors import CorralError, InvalidDigestError
+from corral_kernel.errors import (
+    CorralError,
+    InvalidDigestError,
+    InvalidModelError,
+    ModelNotFoundError,
+)
 from corral_kernel.names import parse_digest
 from corral_kernel.store.blobs import Blobs, used_at
-from corral_kernel.store.files import sweep_unfinished
+from corral_kernel.store.files import WRITING_SUFFIX, remove_if_unlocked, sweep_unfinished
+from corral_kernel.store.locks import StoreLocks
 from corral_kernel.store.manifests import Manifest, Manifests
 
-_GRACE_S = 3600.0
-_LEGACY_NAME = re.compile(r"sha256:[0-9a-fA-F]{64}")
+GRACE_S: Final = 3600.0
+"""What is younger may belong to an upload, or to a creation that is about to name it."""
+
+PARTIAL_SUFFIX: Final = ".partial"  # of our own unfinished downloads: their bytes
+PARTS_SUFFIX: Final = ".parts"  # and how far each part of them is
+_FOREIGN_PARTIAL: Final = "-partial"  # of Ollama's
+_LEGACY_NAME: Final = re.compile(r"sha256:[0-9a-fA-F]{64}")
+_BLOCK_BYTES: Final = 512  # as `st_blocks` counts
+
+Kind = Literal["blob", "partial", "other"]
+
+
+class Stray(NamedTuple):
+    """A file among the blobs that no manifest needs."""
+
+    path: Path
+    kind: Kind
+    digest: str  # of a blob; else empty
+    size_bytes: int  # on the disk
+    used_at: float  # Unix seconds
 
 
 def rename_legacy_blobs(blobs: Blobs) -> None:
@@ -30,15 +56,29 @@ def sweep_writers(blobs: Blobs, manifests: Manifests) -> None:
     sweep_unfinished(manifests.folder)
 
 
-def needed_digests(manifests: Manifests) -> frozenset[str] | None:
-    """Every digest that some manifest needs; `None` if one cannot be read, so nobody can tell."""
+def read_needed(manifests: Manifests) -> frozenset[str]:
+    """Give every digest that some manifest needs.
+
+    Raises:
+        InvalidModelError: If one cannot be read: then nobody can tell.
+    """
     needed: set[str] = set()
     for name in manifests.names():
         try:
             needed |= manifests.read(name).manifest.digests
-        except CorralError:
-            return None
+        except ModelNotFoundError:  # whoever knows no locks has just deleted it
+            continue
+        except CorralError as error:
+            raise InvalidModelError(f"{name.short}: {error}") from error
     return frozenset(needed)
+
+
+def needed_digests(manifests: Manifests) -> frozenset[str] | None:
+    """Every digest that some manifest needs; `None` if nobody can tell."""
+    try:
+        return read_needed(manifests)
+    except InvalidModelError:
+        return None
 
 
 def needed_folders(manifests: Manifests, lent: Iterable[Manifest]) -> frozenset[str] | None:
@@ -52,7 +92,39 @@ def needed_folders(manifests: Manifests, lent: Iterable[Manifest]) -> frozenset[
     return frozenset(keys)
 
 
-def prune(blobs: Blobs, manifests: Manifests) -> list[str]:
+def find_strays(blobs: Blobs, needed: frozenset[str]) -> Iterator[Stray]:
+    """Find all files among the blobs that no manifest needs, whoever may be using them."""
+    for entry in list(blobs.entries()):
+        digest = _digest(entry.name)
+        if digest in needed:
+            continue
+        with contextlib.suppress(OSError):
+            status = _status(entry)
+            size_bytes = min(status.st_size, status.st_blocks * _BLOCK_BYTES)
+            kind = "blob" if digest else _kind(entry.name)
+            yield Stray(Path(entry.path), kind, digest, size_bytes, used_at(status))
+
+
+def remove_stray(stray: Stray, locks: StoreLocks) -> bool:
+    """Delete a file that no manifest needs; False if somebody uses it, or it cannot be deleted."""
+    try:
+        if stray.digest:
+            with locks.taking(stray.digest) as free:
+                if free:
+                    stray.path.unlink()
+                return free
+        if stray.path.name.endswith(PARTS_SUFFIX):
+            partial = stray.path.with_suffix(PARTIAL_SUFFIX)
+            return not partial.exists() and _unlink(stray.path)
+        if stray.path.name.endswith((PARTIAL_SUFFIX, WRITING_SUFFIX)):
+            parts = stray.path.with_suffix(PARTS_SUFFIX)
+            return remove_if_unlocked(stray.path, lambda: parts.unlink(missing_ok=True))
+        return _unlink(stray.path)
+    except OSError:
+        return False
+
+
+def prune(blobs: Blobs, manifests: Manifests, locks: StoreLocks) -> list[str]:
     """Delete blobs, partial downloads and strays that nobody needs and that are over an hour old.
 
     Does nothing while any manifest is damaged: what that one needs is unknown.
@@ -63,34 +135,53 @@ def prune(blobs: Blobs, manifests: Manifests) -> list[str]:
     needed = needed_digests(manifests)
     if needed is None:
         return []
-    old = time.time() - _GRACE_S
-    removed = []
-    for entry in list(blobs.entries()):
-        with contextlib.suppress(OSError):
-            if used_at(entry.stat()) < old and _digest(entry.name) not in needed:
-                Path(entry.path).unlink()
-                removed.append(entry.name)
+    old = time.time() - GRACE_S
+    strays = [stray for stray in find_strays(blobs, needed) if stray.used_at < old]
+    removed = [stray.path.name for stray in strays if remove_stray(stray, locks)]
     manifests.remove_empty_folders()
     return removed
 
 
-def _digest(filename: str) -> str | None:
-    try:
-        return parse_digest(filename)
-    except InvalidDigestError:
-        return None
-
-
 def remove_unneeded(
-    digests: Iterable[str], blobs: Blobs, manifests: Manifests, pinned: Iterable[str]
-) -> list[str]:
+    digests: Iterable[str], blobs: Blobs, manifests: Manifests, locks: StoreLocks
+) -> tuple[list[str], list[str]]:
     """Delete those of some blobs that no manifest needs, at once.
 
     Returns:
-        The digests of the deleted blobs.
+        The digests of the deleted blobs, and of those that go unneeded, but not unused.
     """
     needed = needed_digests(manifests)
-    if needed is None:
-        return []
-    kept = needed | frozenset(pinned)
-    return [digest for digest in digests if digest not in kept and blobs.remove(digest)]
+    removed: list[str] = []
+    used: list[str] = []
+    for digest in digests if needed is not None else ():
+        if digest not in (needed or ()):
+            with locks.taking(digest) as free:
+                if not free:
+                    used.append(digest)
+                elif blobs.remove(digest):
+                    removed.append(digest)
+    return removed, used
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except FileNotFoundError:  # a link that leads nowhere
+        return entry.stat(follow_symlinks=False)
+
+
+def _kind(filename: str) -> Kind:
+    ours = filename.endswith((PARTIAL_SUFFIX, PARTS_SUFFIX))
+    return "partial" if ours or _FOREIGN_PARTIAL in filename else "other"
+
+
+def _unlink(path: Path) -> bool:
+    path.unlink()
+    return True
+
+
+def _digest(filename: str) -> str:
+    try:
+        return parse_digest(filename)
+    except InvalidDigestError:
+        return ""

@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from corral_kernel.store.lending import (
     check_size,
     hold_in_place,
 )
+from corral_kernel.store.locks import LOCK_FILE, StoreLocks
 from corral_kernel.store.manifests import Manifest, Manifests, StoredManifest, parse_manifest
 from corral_kernel.store.opened import OpenedModels
 from corral_kernel.store.opening import BlobSource, open_model
@@ -75,8 +74,8 @@ class Store:
         self._folders = Folders(root / "folders", cache_dir / "folders")
         self._own = OwnSource(self.blobs, self._cache, self._folders)
         self._lending = Lending(lent, self.blobs, self._cache, self._folders)
-        self._lock = threading.RLock()  # around each change of manifests, and of what may go
-        self._pinned: Counter[str] = Counter()  # digests that running work is about to need
+        self._locks = StoreLocks(root / LOCK_FILE)
+        self._unneeded: set[str] = set()  # blobs that were in use when they were to go
         self._opened = OpenedModels()
 
     def start_up(self) -> None:
@@ -87,13 +86,17 @@ class Store:
         """
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is no folder: set CORRAL_MODELS (OLLAMA_MODELS) to one")
-        with self._lock, store_errors(f"opening the store {self.root}"):
+        with self._locks.changing(), store_errors(f"opening the store {self.root}"):
             rename_legacy_blobs(self.blobs)
             sweep_writers(self.blobs, self._manifests)
-            if self.prunes and (removed := prune(self.blobs, self._manifests)):
+            if self.prunes and (removed := prune(self.blobs, self._manifests, self._locks)):
                 _log.info("deleted %d unused files from %s", len(removed), self.blobs.folder)
             self._folders.sweep(self._needed_folders)
             self._cache.sweep()
+
+    def close(self) -> None:
+        """Let go of what other servers on the store see; call it when all work is over."""
+        self._locks.close()
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -142,6 +145,10 @@ class Store:
                 lent = self._lending.read(source.model.settle())
             return lent.stored, lent.source
         return stored, source
+
+    def own_names(self) -> list[ModelName]:
+        """Names of the store's own models, those that cannot be read too."""
+        return list(self._manifests.names())
 
     def manifest_path(self, name: ModelName) -> Path:
         """Where the manifest of a model of the store's own lies, or would lie."""
@@ -252,7 +259,7 @@ class Store:
             ReadOnlyModelError: If it is lent: the message names the owner.
             StoreError: If it cannot be deleted.
         """
-        with self._lock:
+        with self._locks.changing():
             target = name.spelled_like(self._manifests.names())
             before: Manifest | None = None
             try:
@@ -284,7 +291,7 @@ class Store:
             StoreError: If it cannot be stored.
         """
         needed = parse_manifest(raw).digests
-        with self._lock:
+        with self._locks.changing():
             target = self.resolve(name)
             before: Manifest | None = None
             with contextlib.suppress(CorralError):
@@ -316,30 +323,64 @@ class Store:
     def pinning(self) -> Iterator[Callable[[Iterable[str]], None]]:
         """Keep blobs from being deleted while work that will need them is under way.
 
-        Gives a function that pins digests; all are let go at the end.
+        Gives a function that pins digests; all are let go at the end. Other servers on the store
+        leave the blobs alone too.
         """
         pinned: list[str] = []
 
         def pin(digests: Iterable[str]) -> None:
-            with self._lock:
-                new = list(digests)
-                pinned.extend(new)
-                self._pinned.update(new)
+            new = list(digests)
+            self._locks.pin(new)
+            pinned.extend(new)
 
         try:
             yield pin
         finally:
-            with self._lock:
-                self._pinned.subtract(pinned)
-                self._pinned = +self._pinned
+            self._let_go(pinned)
+
+    def use(self, model: Model) -> Callable[[], None]:
+        """Keep the files of a model while a worker has them, whatever becomes of its name.
+
+        Returns:
+            What lets them go: those that no model needs by then are deleted. To be called once.
+
+        Raises:
+            StoreError: If another server is deleting one just now, and takes too long.
+        """
+        own = [file.digest for file in model.files if file.path == self.blobs.path(file.digest)]
+        self._locks.pin(own)
+
+        def let_go() -> None:
+            free = self._let_go(own)
+            if free and self.prunes and not self._is_there(model):
+                self.discard(free)
+
+        return let_go
 
     def discard(self, digests: Iterable[str]) -> None:
         """Delete those of some blobs that nobody needs: the leavings of work that failed."""
-        with self._lock:
+        with self._locks.changing():
             self._remove_unneeded(digests)
 
+    def _let_go(self, pinned: Iterable[str]) -> list[str]:
+        """Pin blobs no more; gives those that nothing of this server needs."""
+        free = self._locks.unpin(pinned)
+        if late := self._unneeded.intersection(free):
+            self.discard(late)
+        return free
+
+    def _is_there(self, model: Model) -> bool:
+        """Whether a model is as it was when it was opened; another server may have deleted it."""
+        try:
+            return self._manifests.read(model.name).digest == model.digest
+        except CorralError:
+            return False
+
     def _remove_unneeded(self, digests: Iterable[str]) -> None:
-        for digest in remove_unneeded(digests, self.blobs, self._manifests, self._pinned):
+        given = frozenset(digests)
+        removed, used = remove_unneeded(given, self.blobs, self._manifests, self._locks)
+        self._unneeded = (self._unneeded - given).union(used)
+        for digest in removed:
             self._cache.forget(digest.partition(":")[2])
 
     def _remove_folder(self, manifest: Manifest) -> None:
@@ -348,7 +389,7 @@ class Store:
             self._folders.remove_when_unused(key, lambda: self._is_unneeded(key))
 
     def _is_unneeded(self, key: str) -> bool:
-        with self._lock:
+        with self._locks.changing():
             needed = self._needed_folders()
         return needed is not None and key not in needed
 

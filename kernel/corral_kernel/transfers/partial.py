@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.files import FILE_MODE, FOLDER_MODE, store_errors, sync_folder
+from corral_kernel.store.prune import PARTIAL_SUFFIX, PARTS_SUFFIX
 
 PART_BYTES: Final = 16 << 20
 _HEAD: Final = struct.Struct("<8sQQ")  # what it is, bytes of a part, bytes of the blob
@@ -203,7 +204,7 @@ class Partial:
 def paths(blobs: Blobs, digest: str) -> tuple[Path, Path]:
     """Where the bytes of an unfinished blob are, and the tale of its parts."""
     final = blobs.path(digest)
-    return final.with_name(f"{final.name}.partial"), final.with_name(f"{final.name}.parts")
+    return final.with_name(final.name + PARTIAL_SUFFIX), final.with_name(final.name + PARTS_SUFFIX)
 
 
 def bytes_on_disk(blobs: Blobs, digest: str) -> int:

@@ -26,8 +26,6 @@ def read_received(raw: bytes, name: ModelName) -> Manifest:
         if isinstance(error.__cause__, InvalidDigestError):
             raise _digest_error(raw, name) from None
         raise RegistryError(f"pull model manifest: {error}") from None
-    except RecursionError:
-        raise RegistryError("pull model manifest: it is nested too deeply") from None
     _check(manifest, name)
     return manifest
 

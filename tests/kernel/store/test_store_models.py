@@ -22,7 +22,8 @@ def listed(store: Store) -> list[str]:
 
 
 def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    return found - {".corral-lock"}
 
 
 def test_an_empty_store_lists_nothing(store: Store, root: Path) -> None:

@@ -1,10 +1,8 @@
 """What the tests of folders share: files to lay out, and a registry that looks each time."""
 
-import contextlib
 import hashlib
-import importlib.util
+import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from corral_kernel.models import LentModel
 from corral_kernel.store import Store
 
 MODELS = Path(__file__).parents[2] / "models"
-_SERVERS = Path(__file__).parents[2] / "conftest.py"
 
 
 class Shelf:
@@ -120,18 +117,11 @@ class HubCache:
 
 
 @pytest.fixture
-def run_server(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Any]]:
-    """Start a server with settings of its own."""
+def serve_folders(start_server: Callable[..., Any]) -> Callable[..., Any]:
+    """Start a server that lends what is in some folders, and nothing else."""
 
-    def run(**settings: str) -> contextlib.AbstractContextManager[Any]:
-        spec = importlib.util.spec_from_file_location("real_servers", _SERVERS)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module.running_server(
-            tmp_path / "server", CORRAL_DISABLE_PLUGINS="packages", **settings
-        )
+    def serve(*folders: Path) -> Any:
+        paths = os.pathsep.join(map(str, folders))
+        return start_server(CORRAL_MODEL_PATHS=paths, CORRAL_DISABLE_PLUGINS="packages")
 
-    return run
+    return serve

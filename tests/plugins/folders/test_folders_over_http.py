@@ -1,4 +1,3 @@
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -44,15 +43,12 @@ def cached(hub_cache: Any, tiny: Path, onnx: Path) -> Path:
 
 
 def test_models_of_every_layout_run_in_place(
-    listed: Path, put: Any, cached: Path, onnx: Path, run_server: Any
+    listed: Path, put: Any, cached: Path, onnx: Path, serve_folders: Any
 ) -> None:
     put("plain-F32.gguf")
     shutil.copytree(onnx, listed / "folder")
-    paths = os.pathsep.join(map(str, (listed, cached)))
-    with (
-        run_server(CORRAL_MODEL_PATHS=paths) as server,
-        httpx.Client(base_url=server.url, timeout=120) as client,
-    ):
+    server = serve_folders(listed, cached)
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         names = {model["name"] for model in client.get("/api/tags").json()["models"]}
         assert names == {"plain:F32", "folder:latest", "hf.co/u/gguf:F32", "hf.co/u/onnx:cpu"}
         answers = {name: text(ask(client, name)) for name in sorted(names)}
@@ -62,13 +58,11 @@ def test_models_of_every_layout_run_in_place(
 
 
 def test_a_file_that_changes_or_goes_while_it_is_served(
-    put: Any, listed: Path, tiny: Path, run_server: Any
+    put: Any, listed: Path, tiny: Path, serve_folders: Any
 ) -> None:
     path = put("a.gguf")
-    with (
-        run_server(CORRAL_MODEL_PATHS=str(listed)) as server,
-        httpx.Client(base_url=server.url, timeout=120) as client,
-    ):
+    server = serve_folders(listed)
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         assert text(ask(client, "a"))
         shutil.copy(tiny.parent / "gpt2byte-f16.gguf", listed / "new")
         (listed / "new").replace(path)
@@ -91,14 +85,12 @@ def test_a_file_that_changes_or_goes_while_it_is_served(
         assert (gone.status_code, "not found" in gone.text) == (404, True)
 
 
-def test_safetensors_say_what_to_do(listed: Path, run_server: Any) -> None:
+def test_safetensors_say_what_to_do(listed: Path, serve_folders: Any) -> None:
     (listed / "st").mkdir()
     (listed / "st" / "config.json").write_text('{"model_type": "llama"}')
     (listed / "st" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    with (
-        run_server(CORRAL_MODEL_PATHS=str(listed)) as server,
-        httpx.Client(base_url=server.url, timeout=120) as client,
-    ):
+    server = serve_folders(listed)
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         assert [m["name"] for m in client.get("/api/tags").json()["models"]] == ["st:latest"]
         answer = ask(client, "st")
         assert answer.status_code >= 400

@@ -229,14 +229,12 @@ def test_what_corral_makes_keeps_the_rules_of_the_layout(tmp_path: Path, tiny: P
 
 
 def test_a_whole_store_is_served_in_place(
-    ollama: OllamaFolder, tiny: Path, run_server: Any, tmp_path: Path
+    ollama: OllamaFolder, tiny: Path, serve_folders: Any, tmp_path: Path
 ) -> None:
     raw = ollama.add(NAME, tiny, **TEXTS)
     before = {path: path.stat().st_mtime_ns for path in ollama.root.rglob("*")}
-    with (
-        run_server(CORRAL_MODEL_PATHS=str(ollama.root)) as server,
-        httpx.Client(base_url=server.url, timeout=120) as client,
-    ):
+    server = serve_folders(ollama.root)
+    with httpx.Client(base_url=server.url, timeout=120) as client:
         (listed,) = client.get("/api/tags").json()["models"]
         assert listed["digest"] == hashlib.sha256(raw).hexdigest()
         body = {
@@ -250,4 +248,4 @@ def test_a_whole_store_is_served_in_place(
         assert refused.status_code >= 400
         assert "ollama rm tiny:latest" in refused.json()["error"]
     assert {path: path.stat().st_mtime_ns for path in ollama.root.rglob("*")} == before
-    assert not (tmp_path / "server" / "models" / "blobs").exists()
+    assert not (server.home / "models" / "blobs").exists()

@@ -1,27 +1,10 @@
-"""What the tests of pulls and pushes share: `lab`, a registry, a store."""
+"""What the tests of pulls and pushes share: registries, a store; `lab` is every test's."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-_LAB = Path(__file__).with_name("lab.py")
-
-
-@pytest.fixture(scope="session")
-def lab() -> ModuleType:
-    """See `lab.py`."""
-    spec = importlib.util.spec_from_file_location("oci_lab", _LAB)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
