@@ -17,6 +17,7 @@ from corral_api.compare import compare
 from corral_api.create import create
 from corral_api.embed import embed, embeddings
 from corral_api.errors import EXCEPTION_HANDLERS
+from corral_api.gc import gc
 from corral_api.generate import generate
 from corral_api.options import options, samplers
 from corral_api.plugins import plugins
@@ -49,6 +50,7 @@ HANDLERS: Final = (
     put_blob,
     copy,
     delete_model,
+    gc,
     pull,
     push,
     plugins,

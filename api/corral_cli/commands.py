@@ -189,6 +189,17 @@ COMMANDS: Final = (
         check=at_least(1),
     ),
     Command(
+        name="gc",
+        usage="gc",
+        help="Delete files that no model needs",
+        handler="corral_cli.gc:gc",
+        check=exactly(0),
+        flags=(
+            Flag("dry-run", "only tell what would be deleted"),
+            Flag("all", "take what is younger than an hour too: no upload is under way"),
+        ),
+    ),
+    Command(
         name="compare",
         usage="compare MODEL_A MODEL_B",
         help="Run two models on the same prompts: where they differ, how far, how fast",

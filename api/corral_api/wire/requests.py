@@ -296,6 +296,13 @@ class DeleteRequest(Struct, frozen=True, kw_only=True):
         return self.model or self.name
 
 
+class GcRequest(Struct, frozen=True, kw_only=True):
+    """`POST /api/gc`, a route of our own."""
+
+    dry_run: Flag = False
+    all: Flag = False
+
+
 class PullRequest(Struct, frozen=True, kw_only=True):
     """`POST /api/pull`; `username` and `password` are accepted and not used."""
 

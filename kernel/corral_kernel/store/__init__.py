@@ -6,6 +6,7 @@
     store.list_models()                 # newest first
     store.resolve(name)                 # the name as existing models spell its parts
     store.copy(source, destination)     store.delete(name)
+    store.collect_garbage(Wish(dry_run=True))      # GarbageReport: what no model needs
     store.verify(model)                 # before loading: lent files have the digests they claim
     store.lay_out(model)                # before loading: a folder's files lie under their names
     store.header(file)                  # GgufHeader of any file of a model (adapters, projectors)
@@ -21,6 +22,7 @@ Everything is synchronous, thread-safe and touches the disk: from asyncio, call 
 
 from corral_kernel.store.blobs import Blobs, BlobWriter
 from corral_kernel.store.create import create_model
+from corral_kernel.store.garbage import GarbageReport, Heap, Wish
 from corral_kernel.store.requests import CreateRequest, Progress
 from corral_kernel.store.show import (
     header_info,
@@ -36,8 +38,11 @@ __all__ = [
     "BlobWriter",
     "Blobs",
     "CreateRequest",
+    "GarbageReport",
+    "Heap",
     "Progress",
     "Store",
+    "Wish",
     "create_model",
     "header_info",
     "model_info",

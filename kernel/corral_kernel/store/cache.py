@@ -9,19 +9,25 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import GgufHeader, read_header
-from corral_kernel.store.files import FOLDER_MODE, open_regular, replace_file, sweep_unfinished
+from corral_kernel.store.files import (
+    FOLDER_MODE,
+    WRITING_SUFFIX,
+    open_regular,
+    replace_file,
+    sweep_unfinished,
+)
 
 # Raise when the structs change: older entries then count as damaged.
 _FORMAT = b"corral01"
-_MAX_HEADERS = 1024
-_MAX_DIGESTS = 8192
+# Kinds of facts, and how many of each are kept.
+_KINDS = {"gguf": 1024, "verified": 8192}
 _MAX_ENTRY_BYTES = 64 << 20
 _IN_MEMORY = 32
 _HASH_CHUNK_BYTES = 1 << 20
@@ -69,12 +75,32 @@ class DerivedCache:
                 del self._heads[next(iter(self._heads))]
         return found
 
-    def forget(self, key: str) -> None:
+    def forget(self, digest: str) -> None:
         """Drop the head of a blob that was deleted."""
+        key = digest.partition(":")[2]
         with self._lock:
             self._heads.pop(key, None)
         with contextlib.suppress(OSError):
             self._header_path(key).unlink()
+
+    def drop(self, kept: Collection[str], *, dry_run: bool) -> list[int]:
+        """Delete what is known of files that are gone.
+
+        Args:
+            kept: The keys of those that are there.
+            dry_run: Delete nothing.
+
+        Returns:
+            Bytes of each entry that is deleted.
+        """
+        sizes = []
+        for entry in (e for name in _KINDS for e in _files(self._folder / name)):
+            if entry.name not in kept and not entry.name.endswith(WRITING_SUFFIX):
+                with contextlib.suppress(OSError):
+                    sizes.append(entry.stat().st_size)
+                    if not dry_run:
+                        Path(entry.path).unlink()
+        return sizes
 
     def verify(self, path: Path, digest: str, owner: str) -> None:
         """Make sure that a file has a digest; its content is hashed only once.
@@ -130,7 +156,7 @@ class DerivedCache:
 
     def sweep(self) -> None:
         """Keep the number of entries within bounds; remove what crashed writers left."""
-        for name, most in (("gguf", _MAX_HEADERS), ("verified", _MAX_DIGESTS)):
+        for name, most in _KINDS.items():
             folder = self._folder / name
             sweep_unfinished(folder)
             entries = sorted(_files(folder), key=lambda entry: entry.stat().st_mtime)

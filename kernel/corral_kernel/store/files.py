@@ -124,25 +124,20 @@ def sweep_unfinished(folder: Path) -> int:
     for path in folder.glob(f"*{WRITING_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime >= _UNLOCKED_GRACE_S:
-                removed += remove_if_unlocked(path)
+                removed += while_unlocked(path, path.unlink)
     return removed
 
 
-def remove_if_unlocked(path: Path, also: Callable[[], object] = lambda: None) -> bool:
-    """Remove a file that nobody holds a lock on; False if somebody does.
-
-    Args:
-        path: The file.
-        also: Done first, while nobody else can get the lock.
+def while_unlocked(path: Path, work: Callable[[], object]) -> bool:
+    """Do something while nobody else can get the lock on a file; False if somebody holds it.
 
     Raises:
-        OSError: If it cannot be removed.
+        OSError: If the file cannot be opened, or what the work raises.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        also()
-        path.unlink()
+        work()
     except BlockingIOError:
         return False
     finally:

@@ -140,7 +140,9 @@ class Folders:
             self._awaited.discard(key)
         return found
 
-    def sweep(self, needed: Callable[[], Collection[str] | None]) -> None:
+    def sweep(
+        self, needed: Callable[[], Collection[str] | None], *, dry_run: bool = False
+    ) -> list[int]:
         """Remove folders that no model needs and nobody uses, and what crashes left.
 
         So too what lies in a place that is not the one to use any more.
@@ -148,17 +150,26 @@ class Folders:
         Args:
             needed: Gives the keys that models need; `None`: nobody can tell. Asked only where
                 there are folders.
+            dry_run: Remove nothing.
+
+        Returns:
+            Of each folder that is removed the bytes that are nowhere else.
         """
         places = filter(_is_writable, self._places)
         paths = [path for place in places for path in _folders(place)]
-        for path in paths:
-            if path.name.endswith(REMOVING) or _is_abandoned(path):
-                shutil.rmtree(path, ignore_errors=True)
+        broken = [path for path in paths if path.name.endswith(REMOVING) or _is_abandoned(path)]
         whole = [path for path in paths if len(path.name) == _KEY_CHARACTERS]
         kept = needed() if whole else ()
-        for path in whole:
-            if path.parent != self.place or (kept is not None and path.name not in kept):
-                remove_folder(path, lambda: True)
+        stale = [
+            path
+            for path in whole
+            if path.parent != self.place or (kept is not None and path.name not in kept)
+        ]
+        sizes = {path: _own_bytes(path) for path in (*broken, *stale)}
+        for path in broken if not dry_run else ():
+            shutil.rmtree(path, ignore_errors=True)
+        gone = [path for path in stale if remove_folder(path, lambda: not dry_run)]
+        return [sizes[path] for path in (*broken, *gone)]
 
     def _build(self, final: Path, files: Sequence[ModelFile]) -> FolderHold | None:
         """Build a folder; `None` if another process was quicker, or took it away."""
@@ -259,6 +270,17 @@ def _is_abandoned(path: Path) -> bool:
         return lock_folder(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(descriptor)
+
+
+def _own_bytes(folder: Path) -> int:
+    """Bytes of the files that are no links to blobs."""
+    size_bytes = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                size_bytes += status.st_size
+    return size_bytes
 
 
 def _folders(place: Path) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 import logging
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -71,6 +71,10 @@ class LentSource(OwnSource):
     def path(self, digest: str) -> Path:
         """Where the lender's file is."""
         return self._files.get(digest) or super().path(digest)
+
+    def paths(self) -> Collection[Path]:
+        """The lender's files."""
+        return self._files.values()
 
     def folder(self, key: str) -> Path:
         """Where the files of a folder lie already, or are laid out, or would be."""

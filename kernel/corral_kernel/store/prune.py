@@ -16,7 +16,7 @@ from corral_kernel.errors import (
 )
 from corral_kernel.names import parse_digest
 from corral_kernel.store.blobs import Blobs, used_at
-from corral_kernel.store.files import WRITING_SUFFIX, remove_if_unlocked, sweep_unfinished
+from corral_kernel.store.files import WRITING_SUFFIX, sweep_unfinished, while_unlocked
 from corral_kernel.store.locks import StoreLocks
 from corral_kernel.store.manifests import Manifest, Manifests
 
@@ -105,23 +105,35 @@ def find_strays(blobs: Blobs, needed: frozenset[str]) -> Iterator[Stray]:
             yield Stray(Path(entry.path), kind, digest, size_bytes, used_at(status))
 
 
-def remove_stray(stray: Stray, locks: StoreLocks) -> bool:
-    """Delete a file that no manifest needs; False if somebody uses it, or it cannot be deleted."""
+def remove_stray(stray: Stray, locks: StoreLocks, *, dry_run: bool = False) -> bool:
+    """Delete a file that no manifest needs; False if somebody uses it, or it cannot be deleted.
+
+    Args:
+        stray: The file.
+        locks: Of the store.
+        dry_run: Only tell whether it would be deleted.
+    """
+    path = stray.path
+
+    def unlink() -> None:
+        if not dry_run:
+            path.with_suffix(PARTS_SUFFIX).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
     try:
         if stray.digest:
             with locks.taking(stray.digest) as free:
                 if free:
-                    stray.path.unlink()
+                    unlink()
                 return free
-        if stray.path.name.endswith(PARTS_SUFFIX):
-            partial = stray.path.with_suffix(PARTIAL_SUFFIX)
-            return not partial.exists() and _unlink(stray.path)
-        if stray.path.name.endswith((PARTIAL_SUFFIX, WRITING_SUFFIX)):
-            parts = stray.path.with_suffix(PARTS_SUFFIX)
-            return remove_if_unlocked(stray.path, lambda: parts.unlink(missing_ok=True))
-        return _unlink(stray.path)
+        if path.suffix == PARTS_SUFFIX and (partial := path.with_suffix(PARTIAL_SUFFIX)).exists():
+            return while_unlocked(partial, lambda: None)  # it goes with that one
+        if path.suffix in (PARTIAL_SUFFIX, WRITING_SUFFIX):
+            return while_unlocked(path, unlink)
+        unlink()
     except OSError:
         return False
+    return True
 
 
 def prune(blobs: Blobs, manifests: Manifests, locks: StoreLocks) -> list[str]:
@@ -173,11 +185,6 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
 def _kind(filename: str) -> Kind:
     ours = filename.endswith((PARTIAL_SUFFIX, PARTS_SUFFIX))
     return "partial" if ours or _FOREIGN_PARTIAL in filename else "other"
-
-
-def _unlink(path: Path) -> bool:
-    path.unlink()
-    return True
 
 
 def _digest(filename: str) -> str:

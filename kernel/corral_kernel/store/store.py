@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from corral_kernel.errors import (
@@ -20,6 +20,8 @@ from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
 from corral_kernel.store.files import reason_of, store_errors
 from corral_kernel.store.folders import Folders
+from corral_kernel.store.garbage import GarbageReport, Parts, Wish, collect
+from corral_kernel.store.keeping import Keeping
 from corral_kernel.store.lending import (
     Lending,
     LentSource,
@@ -34,7 +36,6 @@ from corral_kernel.store.opening import BlobSource, open_model
 from corral_kernel.store.prune import (
     needed_folders,
     prune,
-    remove_unneeded,
     rename_legacy_blobs,
     sweep_writers,
 )
@@ -75,7 +76,9 @@ class Store:
         self._own = OwnSource(self.blobs, self._cache, self._folders)
         self._lending = Lending(lent, self.blobs, self._cache, self._folders)
         self._locks = StoreLocks(root / LOCK_FILE)
-        self._unneeded: set[str] = set()  # blobs that were in use when they were to go
+        self._keeping = Keeping(
+            self.blobs, self._manifests, self._locks, self._cache.forget, prunes=prune
+        )
         self._opened = OpenedModels()
 
     def start_up(self) -> None:
@@ -272,7 +275,7 @@ class Store:
             self._opened.drop(target.parts)
             if before is not None:
                 self._remove_folder(before)
-                self._remove_unneeded(before.digests)
+                self._keeping.discard(before.digests)
 
     def publish(self, name: ModelName, raw: bytes) -> ModelName:
         """Put a manifest in its place; from then on the model exists.
@@ -300,7 +303,7 @@ class Store:
             if before is not None:
                 self._remove_folder(before)
             if before is not None and self.prunes:
-                self._remove_unneeded(before.digests - needed)
+                self._keeping.discard(before.digests - needed)
         return target
 
     def adopt(self, stored: StoredManifest, source: BlobSource) -> list[str]:
@@ -319,24 +322,13 @@ class Store:
             return []
         return [d for d in sorted(stored.manifest.digests) if source.give(d, self.blobs)]
 
-    @contextlib.contextmanager
-    def pinning(self) -> Iterator[Callable[[Iterable[str]], None]]:
+    def pinning(self) -> contextlib.AbstractContextManager[Callable[[Iterable[str]], None]]:
         """Keep blobs from being deleted while work that will need them is under way.
 
         Gives a function that pins digests; all are let go at the end. Other servers on the store
         leave the blobs alone too.
         """
-        pinned: list[str] = []
-
-        def pin(digests: Iterable[str]) -> None:
-            new = list(digests)
-            self._locks.pin(new)
-            pinned.extend(new)
-
-        try:
-            yield pin
-        finally:
-            self._let_go(pinned)
+        return self._keeping.pinning()
 
     def use(self, model: Model) -> Callable[[], None]:
         """Keep the files of a model while a worker has them, whatever becomes of its name.
@@ -347,41 +339,29 @@ class Store:
         Raises:
             StoreError: If another server is deleting one just now, and takes too long.
         """
-        own = [file.digest for file in model.files if file.path == self.blobs.path(file.digest)]
-        self._locks.pin(own)
-
-        def let_go() -> None:
-            free = self._let_go(own)
-            if free and self.prunes and not self._is_there(model):
-                self.discard(free)
-
-        return let_go
+        return self._keeping.use(model)
 
     def discard(self, digests: Iterable[str]) -> None:
         """Delete those of some blobs that nobody needs: the leavings of work that failed."""
-        with self._locks.changing():
-            self._remove_unneeded(digests)
+        self._keeping.discard(digests)
 
-    def _let_go(self, pinned: Iterable[str]) -> list[str]:
-        """Pin blobs no more; gives those that nothing of this server needs."""
-        free = self._locks.unpin(pinned)
-        if late := self._unneeded.intersection(free):
-            self.discard(late)
-        return free
+    def collect_garbage(self, wish: Wish) -> GarbageReport:
+        """Delete what nobody needs, or tell what that is.
 
-    def _is_there(self, model: Model) -> bool:
-        """Whether a model is as it was when it was opened; another server may have deleted it."""
-        try:
-            return self._manifests.read(model.name).digest == model.digest
-        except CorralError:
-            return False
-
-    def _remove_unneeded(self, digests: Iterable[str]) -> None:
-        given = frozenset(digests)
-        removed, used = remove_unneeded(given, self.blobs, self._manifests, self._locks)
-        self._unneeded = (self._unneeded - given).union(used)
-        for digest in removed:
-            self._cache.forget(digest.partition(":")[2])
+        Raises:
+            InvalidModelError: If a manifest is damaged: nobody knows what it needs.
+            StoreError: If another process keeps the store locked.
+        """
+        parts = Parts(
+            blobs=self.blobs,
+            manifests=self._manifests,
+            locks=self._locks,
+            folders=self._folders,
+            cache=self._cache,
+            needed_folders=self._needed_folders,
+            lent_files=lambda: (p for m in self._lending.models() for p in m.source.paths()),
+        )
+        return collect(parts, wish)
 
     def _remove_folder(self, manifest: Manifest) -> None:
         """Remove the folder that was laid out for a model that is gone, when nobody runs it."""
