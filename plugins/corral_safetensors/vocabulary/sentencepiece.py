@@ -77,7 +77,9 @@ def unigram(document: Document, most: int) -> Vocabulary:
         tokens=[token for token, _ in scored],
         scores=[score for _, score in scored],
         types=[gguf.TokenType.NORMAL] * len(scored),
-        remove_spaces=False,
+        remove_spaces=any(
+            step.text("type", "") == "WhitespaceSplit" for step in document.steps("pre_tokenizer")
+        ),
     )
     unknown = document.unknown_number()
     if len(scored) > most or unknown >= len(scored):
@@ -97,7 +99,7 @@ def unigram(document: Document, most: int) -> Vocabulary:
             )
         if kind == "Precompiled":
             pieces.charsmap = _decoded(step.text("precompiled_charsmap"))
-        pieces.remove_spaces |= kind == "Replace" or bool(pieces.charsmap)
+        pieces.remove_spaces |= kind == "Replace"
     return _unigram(pieces, add_prefix=_adds_prefix(document))
 
 

@@ -42,6 +42,12 @@ def reference() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def tokenizing() -> ModuleType:
+    """See `tokenizing.py`."""
+    return module("tokenizing")
+
+
+@pytest.fixture(scope="session")
 def converted() -> Callable[..., Path]:
     """Converts a folder; the notes go to `notes`."""
 
