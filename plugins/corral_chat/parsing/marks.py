@@ -20,9 +20,19 @@ class MarkFinder:
         self._longest = len(ordered[0]) if ordered else 0
         self._find = re.compile("|".join(map(re.escape, ordered))).search if ordered else None
 
-    def first(self, text: str) -> re.Match[str] | None:
-        """Find the first mark that is whole."""
-        return self._find(text) if self._find is not None else None
+    def first(self, text: str, *, more: bool = False) -> re.Match[str] | None:
+        """Find the first mark that is whole.
+
+        Args:
+            text: To look in.
+            more: Whether more text may come, of which a mark that goes on might be made.
+        """
+        met = self._find(text) if self._find is not None else None
+        if met is None or not more:
+            return met
+        tail = text[met.start() :]
+        goes_on = any(m.startswith(tail) and len(m) > len(tail) for m in self._marks)
+        return None if goes_on else met
 
     def begun(self, text: str) -> int:
         """Length of the longest end of a text that may be the beginning of a mark."""

@@ -82,7 +82,12 @@ def _triggers(family: Family, tools: Tools) -> tuple[Trigger, ...]:
 
 
 def _call(way: Calls, grammar: str) -> tuple[Step, ...]:
-    spec = json.dumps({"type": GRAMMAR, "grammar": grammar}).encode()
     end = way.after + way.end
     after = (Literal(text=end),) if end else ()
-    return (Constrained(kind=GRAMMAR, format=spec), *after)
+    return (constrained_by(grammar), *after)
+
+
+def constrained_by(grammar: str) -> Constrained:
+    """Make a step of a plan of a Lark grammar."""
+    spec = {"type": GRAMMAR, "grammar": grammar}
+    return Constrained(kind=GRAMMAR, format=json.dumps(spec).encode())

@@ -117,7 +117,7 @@ class TableParser(OutputParser):
         return bool(self._text)
 
     def _thought(self) -> bool:
-        met = self._thought_marks.first(self._text)
+        met = self._thought_marks.first(self._text, more=not self._reason)
         if met is None:
             held = 0 if self._reason else self._thought_marks.begun(self._text)
             self._think(self._text[: len(self._text) - held])
@@ -160,7 +160,7 @@ class TableParser(OutputParser):
         return True
 
     def _answer(self) -> bool:
-        met = self._answer_marks.first(self._text)
+        met = self._answer_marks.first(self._text, more=not self._reason)
         if met is None:
             held = 0 if self._reason else self._answer_marks.begun(self._text)
             self._say(self._text[: len(self._text) - held])

@@ -1,0 +1,169 @@
+"""gpt-oss: messages in channels, which OpenAI calls Harmony."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from corral_chat.parsing.forms import Call, MalformedCallError, Tools
+from corral_chat.parsing.json_calls import literal
+from corral_chat.parsing.json_text import read_json, write_json
+from corral_chat.parsing.messages import MESSAGE, Header, MessageParser
+from corral_chat.parsing.plans import constrained_by
+from corral_kernel.contracts import (
+    AnswerSpec,
+    ChatParser,
+    Constrained,
+    Free,
+    Literal,
+    OutputParser,
+    Plan,
+    Step,
+    Trigger,
+)
+
+_START: Final = "<|start|>"
+_END: Final = "<|end|>"
+_ENDS: Final = (_END, "<|return|>", "<|call|>")
+_CHANNEL: Final = "<|channel|>"
+_THOUGHT: Final = f"{_CHANNEL}analysis{MESSAGE}"
+_ANSWER: Final = f"{_CHANNEL}final{MESSAGE}"
+_CALL: Final = f"{_CHANNEL}commentary to=functions."
+_JSON: Final = f" <|constrain|>json{MESSAGE}"
+_NEXT: Final = f"{_START}assistant"
+_PARTS: Final = re.compile(rf"to=(\S+?)(?=<|\s|\Z)|{re.escape(_CHANNEL)}\s*(\w+)")
+_BUILT_IN: Final = frozenset({"browser.open", "browser.search", "browser.find", "python"})
+_FORBIDDEN: Final = re.compile(r"[^\w$]", re.ASCII)
+
+
+class HarmonyParser(ChatParser):
+    """Reads channels: `analysis` is thought, what has a recipient is a call, all else answer."""
+
+    name = "harmony"
+    capabilities = frozenset({"tools", "thinking"})
+    levels: Mapping[str, str] = {"max": "high"}
+
+    def recognises(self, template: str) -> float:
+        """Tell by its marks."""
+        return 0.9 if _CHANNEL in template and MESSAGE in template and "analysis" in template else 0
+
+    def start(self, spec: AnswerSpec) -> OutputParser:
+        """Make what reads one answer."""
+        names = safe_names(Tools(spec.tools))
+
+        def header(text: str) -> Header | None:
+            return _header(text, names)
+
+        return MessageParser(header, _START, _ENDS, inside=_inside(spec))
+
+    def plan(self, spec: AnswerSpec) -> Plan | None:
+        """Tell the loop what the answer consists of."""
+        safe = {original: name for name, original in safe_names(Tools(spec.tools)).items()}
+        tools = Tools(spec.tools)
+        begun = bool(spec.last and spec.last.role == "assistant" and spec.last.content)
+        forced = tuple(_forced(spec, tools, safe))
+        if forced and begun and not spec.force_call:
+            return Plan(steps=forced[1:])  # that message goes on
+        if forced:
+            before: tuple[Step, ...] = ()
+            if spec.think:
+                thought = Free(until=_END, most_tokens=spec.think_budget)
+                before = (Literal(text=_THOUGHT), thought, Literal(text=_NEXT))
+            return Plan(steps=(*before, *forced))
+        triggers: tuple[Trigger, ...] = ()
+        if spec.calls and spec.constrain_tools:
+            triggers = tuple(_triggers(tools, safe))
+        if spec.think_budget is None or not spec.think:
+            return Plan(steps=(Free(triggers=triggers),)) if triggers else None
+        thought = Free(until=_END, most_tokens=spec.think_budget)
+        opening = Trigger(mark=_THOUGHT, steps=(thought,))
+        return Plan(steps=(Free(triggers=(opening, *triggers)),))
+
+
+def _inside(spec: AnswerSpec) -> Header | None:
+    """What the answer belongs to where the last message goes on."""
+    last = spec.last
+    if last is None or last.role != "assistant":
+        return None
+    if last.content:
+        return Header("answer")
+    return Header("thought") if last.thinking else None
+
+
+def _forced(spec: AnswerSpec, tools: Tools, safe: Mapping[str, str]) -> Iterator[Step]:
+    """Steps of what an answer has to be; the first writes the header."""
+    if spec.force_call:
+        names = list(tools)
+        if len(names) == 1:
+            yield Literal(text=_CALL + safe[names[0]] + _JSON)
+            yield _arguments(tools, names[0])
+            return
+        # Which tool it is decides on the schema, so both are one grammar; marks in it are spelled.
+        branches = (
+            f"{literal(safe[name] + _JSON)} %json {json.dumps(tools.schema(name))}"
+            for name in names
+        )
+        yield Literal(text=_CALL)
+        yield constrained_by(f"start: {' | '.join(branches)}")
+    elif spec.answer is not None:
+        yield Literal(text=_ANSWER)
+        yield spec.answer
+
+
+def _triggers(tools: Tools, safe: Mapping[str, str]) -> Iterator[Trigger]:
+    for name in tools:
+        mark = f"functions.{safe[name]}{_JSON}"
+        yield Trigger(mark=mark, steps=(_arguments(tools, name),))
+
+
+def _arguments(tools: Tools, name: str) -> Constrained:
+    return Constrained(kind="schema", format=json.dumps(tools.schema(name)).encode())
+
+
+def _header(text: str, names: Mapping[str, str]) -> Header | None:
+    recipient = channel = ""
+    for met in _PARTS.finditer(text):
+        recipient = recipient or met.group(1) or ""
+        channel = channel or met.group(2) or ""
+    if not channel and not recipient:
+        return None
+    if recipient and channel in ("analysis", "commentary", ""):
+        name = recipient.removeprefix("functions.")
+        return Header("call", lambda body: [_read(names.get(name, name), body)])
+    return Header("thought" if channel == "analysis" else "answer")
+
+
+def _read(name: str, body: str) -> Call:
+    try:
+        value = read_json(body)
+    except MalformedCallError as error:
+        raise MalformedCallError(f"error parsing tool call: raw='{body}', err={error}") from None
+    if not isinstance(value, dict):
+        raise MalformedCallError(f"error parsing tool call: raw='{body}', err=it is no object")
+    return Call(name, write_json(value))
+
+
+def safe_names(tools: Tools) -> dict[str, str]:
+    """Names as TypeScript takes them, in which the template shows tools; by them, their own."""
+    found: dict[str, str] = {}
+    for name in tools:
+        safe = base = _safe(name)
+        number = 2
+        while safe in found:
+            safe, number = f"{base}_{number}", number + 1
+        found[safe] = name
+    return found
+
+
+def _safe(name: str) -> str:
+    if name in _BUILT_IN:
+        return name
+    safe = _FORBIDDEN.sub("", re.sub(r"[ \-.]", "_", name))
+    if not safe:
+        return "unnamed"
+    return f"_{safe}" if safe[0].isdigit() else safe
+
+
+FAMILIES = (HarmonyParser(),)

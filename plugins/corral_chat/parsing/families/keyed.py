@@ -1,0 +1,70 @@
+"""A name, then keys and values between tags: GLM 4.5 and later, Laguna, Ling, Spark."""
+
+from corral_chat.parsing.tables import Calls, Family, Thinking
+from corral_chat.parsing.tagged_calls import TaggedCalls
+
+_KEYED = TaggedCalls(
+    open="",
+    named="",
+    key="<arg_key>",
+    valued=("</arg_key>", "<arg_value>"),
+    close="</arg_value>",
+    end="",
+    pad="",
+    gap="",
+    completes=True,
+)
+_LINES = TaggedCalls(
+    open="",
+    named="",
+    key="<arg_key>",
+    valued=("</arg_key>", "<arg_value>"),
+    close="</arg_value>",
+    end="",
+    pad="",
+    gap="\n",
+    completes=True,
+    json_too=True,
+    aliases=(
+        ("read_file", "read"),
+        ("write_file", "write"),
+        ("edit_file", "edit"),
+        ("web_fetch", "webfetch"),
+    ),
+)
+_BEGIN, _END = "<tool_call>", "</tool_call>"
+_GLM = Calls(form=_KEYED, begin=_BEGIN, end=_END)
+_LAGUNA = Calls(form=_LINES, begin=_BEGIN, end=_END)
+_TURNS = ("</assistant>", "</user>", "</system>")
+
+FAMILIES = (
+    Family(
+        name="glm-4.7",
+        thinking=Thinking(starts_inside=True, gap=""),
+        calls=(_GLM,),
+        malformed="error",
+    ),
+    Family(
+        name="glm-ocr",
+        thinking=Thinking(advertised=False),
+        calls=(_GLM,),
+        malformed="error",
+    ),
+    *(
+        Family(
+            name=name,
+            thinking=Thinking(starts_inside=True, gap=""),
+            calls=(_LAGUNA,),
+            ends=_TURNS,
+            malformed="error",
+        )
+        for name in ("laguna", "poolside-v1")
+    ),
+    Family(
+        name="keyed",
+        thinking=Thinking(gap=""),
+        calls=(_GLM,),
+        template_has=("<arg_key>", "<arg_value>"),
+        certainty=0.8,
+    ),
+)
