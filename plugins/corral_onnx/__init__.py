@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 
-from corral_kernel.contracts import Backend, Claim, Engine, LoadRequest
+from corral_kernel.contracts import Backend, Claim, Engine, LoadRequest, Quantizer
 from corral_kernel.models import Model
 from corral_kernel.plugins import hookimpl
 from corral_onnx.claim import ENVIRONMENT, NAME, claim
 from corral_onnx.options import OnnxOptions
+from corral_onnx.quantizer import OnnxQuantizer
 
 CORRAL_API_VERSION = 1
 
@@ -36,3 +37,8 @@ def corral_load(request: LoadRequest) -> Engine:
     from corral_onnx.loading import load
 
     return load(request)
+
+
+@hookimpl
+def corral_quantizers() -> Sequence[Quantizer]:
+    return [OnnxQuantizer()]

@@ -1,0 +1,154 @@
+"""Quantizes the weights of a graph: ONNX Runtime's `MatMulNBitsQuantizer`, in a task process."""
+
+import logging
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnxruntime.quantization.matmul_nbits_quantizer import (
+    DefaultWeightOnlyQuantConfig,
+    DefaultWeightOnlyQuantizer,
+    MatMulNBitsQuantizer,
+)
+
+from corral_kernel.contracts import MadeFile, Work
+from corral_kernel.errors import InvalidModelError
+from corral_onnx.native import reason
+
+_BLOCK: Final = 32
+_ACCURACY: Final = 4  # products of 8-bit numbers, where a processor has them
+_PRODUCT: Final = "MatMul"
+_LOOKUP: Final = "Gather"
+_LOOKUP_BITS: Final = 4  # ONNX Runtime looks rows up in blocks of 4 bits alone
+_AXES: Final = ((_PRODUCT, 0), (_LOOKUP, 1))
+_WEIGHT: Final = {_PRODUCT: 1, _LOOKUP: 0}  # which input it is
+_QUANTIZED: Final = "MatMulNBits"
+_TRANSPOSE: Final = "Transpose"
+_ORDER: Final = "perm"
+_APART_FROM_BYTES: Final = 1 << 30  # a graph over 2 GiB cannot be one file
+
+
+def quantize(work: Work, graph: str, bits: int) -> Sequence[MadeFile]:
+    """Write a folder anew with its graph quantized; other graphs and files are copied.
+
+    Args:
+        work: What to read and where to write.
+        graph: Name of the file that holds the graph.
+        bits: 4 or 8.
+
+    Raises:
+        InvalidModelError: If the graph is damaged, or holds no weights to quantize.
+    """
+    logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)
+    try:
+        replaced = _data_files(onnx.load(work.path(graph), load_external_data=False), graph)
+        model = onnx.load(work.path(graph))  # refuses data outside of the folder
+    except Exception as error:
+        raise InvalidModelError(f"ONNX cannot read {graph}: {reason(error)}") from error
+    if bits == _LOOKUP_BITS:
+        _part_tied_weights(model.graph)
+    quantized = _with_small_weights(model, graph, bits, work.report)
+    made = set(_save(quantized, work.folder, graph, apart=bool(replaced)))
+    for file in work.files:
+        if file.name not in replaced | made:
+            copy = work.folder / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.path, copy)
+            made.add(file.name)
+    return [MadeFile(name=name, role="file") for name in sorted(made)]
+
+
+def _data_files(model: onnx.ModelProto, graph: str) -> set[str]:
+    """Names of the files beside a graph that hold its weights."""
+    folder = graph.rpartition("/")[0]
+    locations = {
+        entry.value
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return {f"{folder}/{location}" if folder else location for location in locations}
+
+
+def _part_tied_weights(graph: onnx.GraphProto) -> None:
+    """Give lookups weights of their own, where theirs are the output layer's, transposed.
+
+    So they can be made small; as they are, the large ones would have to stay for them.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    looked_up = {node.input[0] for node in graph.node if node.op_type == _LOOKUP}
+    for node in [node for node in graph.node if node.op_type == _TRANSPOSE]:
+        if node.input[0] in weights and node.output[0] in looked_up:
+            numbers = onnx.numpy_helper.to_array(weights[node.input[0]])
+            order = next((list(a.ints) for a in node.attribute if a.name == _ORDER), None)
+            turned = np.ascontiguousarray(numbers.transpose(order))
+            graph.initializer.append(onnx.numpy_helper.from_array(turned, node.output[0]))
+            graph.node.remove(node)
+
+
+class _Counting(DefaultWeightOnlyQuantizer):  # type: ignore[misc] # the library has no types
+    """Tells how far it is, by the bytes of what it was given."""
+
+    def __init__(
+        self,
+        config: DefaultWeightOnlyQuantConfig,
+        sizes: dict[str, int],
+        report: Callable[..., Any],
+    ) -> None:
+        super().__init__(config)
+        self._sizes, self._report = sizes, report
+        self._done = 0
+
+    def quantize(self, node: onnx.NodeProto, graph_stack: list[onnx.GraphProto]) -> Any:
+        """See the base class."""
+        made = super().quantize(node, graph_stack)
+        self._done += self._sizes.get(node.name, 0)
+        self._report(self._done, sum(self._sizes.values()))
+        return made
+
+
+def _with_small_weights(
+    model: onnx.ModelProto, graph: str, bits: int, report: Callable[[int, int], None]
+) -> onnx.ModelProto:
+    kinds = (_PRODUCT, _LOOKUP) if bits == _LOOKUP_BITS else (_PRODUCT,)
+    weights = {tensor.name: tensor.ByteSize() for tensor in model.graph.initializer}
+    sizes = {
+        node.name: weights[weight]
+        for node in model.graph.node
+        if node.op_type in kinds and (weight := node.input[_WEIGHT[node.op_type]]) in weights
+    }
+    if not sizes:
+        is_small = any(node.op_type == _QUANTIZED for node in model.graph.node)
+        why = "it is quantized already" if is_small else "it has no products with stored weights"
+        raise InvalidModelError(f"{graph} cannot be quantized: {why}")
+    work = MatMulNBitsQuantizer(
+        model,
+        bits=bits,
+        block_size=_BLOCK,
+        is_symmetric=True,
+        accuracy_level=_ACCURACY,
+        op_types_to_quantize=kinds,
+        quant_axes=_AXES,
+    )
+    work.node_quantizer = _Counting(work.algo_config, sizes, report)
+    try:
+        work.process()
+    except Exception as error:
+        raise InvalidModelError(f"{graph} cannot be quantized: {reason(error)}") from error
+    quantized: onnx.ModelProto = work.model.model
+    return quantized
+
+
+def _save(model: onnx.ModelProto, folder: Path, graph: str, *, apart: bool) -> Collection[str]:
+    """Write a graph, with its weights in a file of their own if `apart` or if they are large."""
+    path = folder / graph
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not apart and model.ByteSize() < _APART_FROM_BYTES:
+        onnx.save_model(model, path)
+        return (graph,)
+    data = f"{path.name}.data"
+    onnx.save_model(model, path, save_as_external_data=True, location=data, size_threshold=1024)
+    return (graph, f"{graph}.data")
