@@ -21,6 +21,7 @@ L = TypeVar("L", bound=wire.Line)
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 MAX_BODY_BYTES: Final = 512 * 1024 * 1024
 NOT_FOUND: Final = 404
+_NO_ROUTE: Final = "404 page not found"  # what servers of Go say, and ours
 _FIRST_ERROR: Final = 400
 _NDJSON: Final = "application/x-ndjson"
 _BREAKS: Final = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
@@ -150,8 +151,8 @@ class Client:
         with self._open("POST", path, msgspec.json.encode(body), headers) as response:
             if response.status_code >= _FIRST_ERROR:
                 text = _error_text(_limited(response))
-                if not text:
-                    raise self._wordless(response)
+                if not text or text == _NO_ROUTE:
+                    raise self._wordless(response, text)
                 status = f"{response.status_code} {response.reason_phrase}"
                 raise ServerError(f"{status}: {text}", response.status_code)
             for line in _lines(response):
@@ -180,9 +181,19 @@ class Client:
         if response.status_code < _FIRST_ERROR:
             return answer
         text = _error_text(answer)
-        raise ServerError(text, response.status_code) if text else self._wordless(response)
+        if not text or text == _NO_ROUTE:
+            raise self._wordless(response, text)
+        raise ServerError(text, response.status_code)
 
-    def _wordless(self, response: httpx.Response) -> ServerError:
+    def _wordless(self, response: httpx.Response, text: str) -> ServerError:
+        """Make an error of an answer that gives no reason, or none that helps."""
+        if text:
+            return ServerError(
+                f"the server at {self.url} does not know {response.request.url.path}: it is older "
+                "than this command, or not Corral; start it anew ('corral shutdown' ends one in "
+                "the background)",
+                response.status_code,
+            )
         status = f"{response.status_code} {response.reason_phrase}"
         message = f"{self.url} answered {status} and gave no reason; is a corral server there?"
         return ServerError(message, response.status_code)

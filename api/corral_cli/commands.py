@@ -97,11 +97,11 @@ COMMANDS: Final = (
     ),
     Command(
         name="quantize",
-        usage="quantize MODEL TYPE NEWNAME",
-        help="Make a model of fewer bits of another one",
+        usage="quantize MODEL TYPE NEWNAME | --list",
+        help="Make a model of fewer bits of another one; list the types",
         handler="corral_cli.quantize:quantize",
-        check=exactly(3),
-        flags=(_IMATRIX,),
+        check=at_most(3),
+        flags=(Flag("list", "list the types, the smallest first"), _IMATRIX),
     ),
     Command(
         name="show",

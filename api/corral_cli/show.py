@@ -54,8 +54,8 @@ def print_info(info: wire.ModelInfo, out: TextIO, *, verbose: bool = False) -> N
     for title, rows in (
         ("Model", _model_rows(info)),
         ("Capabilities", capabilities),
-        ("Backend", _backend_rows(info.backend)),
         ("Projector", _projector_rows(info.projector_info or {})),
+        ("Backend", _backend_rows(info.backend)),
         ("Parameters", parameters),
         ("Metadata", metadata),
         ("Tensors", tensors),

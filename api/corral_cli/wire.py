@@ -231,3 +231,20 @@ class Embeddings(Struct):
     """`POST /api/embed`; the vectors as the server wrote them."""
 
     embeddings: list[Raw] = []
+
+
+class QuantizationType(Struct):
+    """A type that a quantizer makes; `imatrix` is `takes`, `needs` or `none`."""
+
+    name: str
+    bits_per_weight: float = 0.0
+    docs: str = ""
+    imatrix: str = "none"
+    owner: str = ""
+    install: str = ""  # what is missing
+
+
+class Quantizers(Struct):
+    """`GET /api/quantizers`."""
+
+    types: list[QuantizationType] | None = None

@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         request = Received(self.command, self.path, dict(self.headers), self._body())
         self.scripted.received.append(request)
-        default = Answer() if self.path == "/" else Answer("404 page not found", 404)
+        default = Answer() if self.path == "/" else Answer(b"404 page not found", 404)
         reply = self.scripted.replies.get((self.command, self.path), default)
         answer = reply if isinstance(reply, Answer) else reply(request)
         if answer.lines is None:
@@ -94,7 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def _send(self, answer: Answer) -> None:
-        text = b"" if answer.body is None else json.dumps(answer.body).encode()
+        body = b"" if answer.body is None else answer.body
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(text)))

@@ -394,6 +394,18 @@ def test_an_error_without_words_tells_who_gave_it(scripted: Any, corral: Any, an
     )
 
 
+def test_a_server_that_does_not_know_a_command_s_route_is_perhaps_older(corral: Any) -> None:
+    for words, path in (
+        (("samplers",), "/api/samplers"),
+        (("compare", "a", "b"), "/api/compare"),
+    ):
+        assert corral(*words).err == (
+            f"Error: the server at http://{corral.server.address} does not know {path}: it is "
+            "older than this command, or not Corral; start it anew ('corral shutdown' ends one in "
+            "the background)\n"
+        )
+
+
 def test_what_speaks_no_http_is_named(corral: Any, babbler: str) -> None:
     corral.env["CORRAL_HOST"] = babbler
 

@@ -72,8 +72,10 @@ def test_a_file_is_sent_and_an_importance_matrix_too(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([], "accepts 3 arg(s), received 0"),
+        (["--list", "big"], "accepts 0 arg(s), received 1"),
         (["big"], "accepts 3 arg(s), received 1"),
-        (["big", "q8_0", "new", "more"], "accepts 3 arg(s), received 4"),
+        (["big", "q8_0", "new", "more"], "accepts at most 3 arg(s), received 4"),
         (["big", "q8_0", "new/"], "invalid model name: new/"),
         (["./none.gguf", "q8_0", "new"], "FROM ./none.gguf: no such file or directory"),
         (["big", "q8_0", "new", "--imatrix", "none"], "none: No such file or directory"),
@@ -95,3 +97,39 @@ def test_why_it_cannot_be_done_is_the_server_s_to_say(makes: Any, corral: Any, a
     result = corral("quantize", "small", "q4_0", "smaller")
     assert result.status == 1
     assert result.err == f"Error: 500 Internal Server Error: {words}\n"
+
+
+TYPES: dict[str, Any] = {
+    "types": [
+        {
+            "name": "IQ2_XS",
+            "bits_per_weight": 2.31,
+            "docs": "the smallest that makes sense",
+            "imatrix": "needs",
+            "owner": "llamacpp",
+            "plugin": "llamacpp",
+        },
+        {
+            "name": "Q8_0",
+            "bits_per_weight": 8.5,
+            "docs": "no loss",
+            "imatrix": "none",
+            "owner": "ggml",
+            "plugin": "ggml",
+            "install": "corral[convert]",
+        },
+    ]
+}
+
+
+def test_the_types_are_a_table(scripted: Any, corral: Any, answer: Any) -> None:
+    scripted.on("GET", "/api/quantizers", answer(TYPES))
+    result = corral("quantize", "--list")
+    assert (result.status, result.err) == (0, "")
+    assert [line.rstrip() for line in result.out.splitlines()] == [
+        "NAME      BITS    IMATRIX    QUANTIZER    DESCRIPTION",
+        "IQ2_XS    2.31    needs      llamacpp     the smallest that makes sense",
+        "Q8_0      8.5     -          ggml         needs pip install 'corral[convert]': no loss",
+    ]
+    scripted.on("GET", "/api/quantizers", answer({"types": None}))
+    assert corral("quantize", "--list").out.splitlines()[1:] == []
