@@ -197,6 +197,7 @@ def test_the_module_of_the_packages_page_offers_a_model() -> None:
 
 
 RUN_ELSEWHERE = {
+    "chat.md": "plugins/chat/parsers/test_own_family.py",
     "folders.md": "plugins/folders/test_folder_names.py",
     "guidance.md": "generation/test_generation_formats.py",
     "registries.md": "plugins/oci/test_registries_page.py",

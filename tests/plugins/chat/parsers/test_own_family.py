@@ -10,7 +10,7 @@ from corral_chat.parsing import Calls, Family
 from corral_kernel.contracts import AnswerSpec
 from corral_kernel.testing.parsers import Read, check_reading, check_truncation
 
-PAGE = Path(__file__).parents[4] / "docs/plugins/chat.md"
+PAGE = Path(__file__).parents[4] / "docs" / "plugins" / "chat.md"
 
 
 @pytest.fixture
