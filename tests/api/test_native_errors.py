@@ -184,6 +184,7 @@ def test_every_error_of_the_kernel_is_described() -> None:
         return [base, *(error for child in base.__subclasses__() for error in below(child))]
 
     made: dict[type[k.CorralError], Any] = {
+        k.TaskDiedError: ("quantize", 1),
         k.WorkerDiedError: ("m", 1),
         k.MissingCapabilityError: ("m", ("tools",)),
         k.RemoteJobError: ("internal", "x"),
