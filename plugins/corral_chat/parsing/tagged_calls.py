@@ -105,6 +105,23 @@ class TaggedCalls(CallForm):
         return f"call_{place}"
 
 
+def invokes(mark: str = "") -> TaggedCalls:
+    """Give the form of `<invoke name="f"><parameter name="a">1</parameter></invoke>`.
+
+    Args:
+        mark: Stands at the beginning of the name of each tag.
+    """
+    return TaggedCalls(
+        open=f'<{mark}invoke name="',
+        named='">',
+        key=f'<{mark}parameter name="',
+        valued=('">',),
+        close=f"</{mark}parameter>",
+        end=f"</{mark}invoke>",
+        pad="",
+    )
+
+
 class _Reader:
     """Reads the text of calls from front to back."""
 

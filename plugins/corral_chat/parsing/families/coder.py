@@ -3,25 +3,12 @@
 # ruff: noqa: RUF001 - DeepSeek's marks have wide bars
 
 from corral_chat.parsing.tables import Calls, Family, Thinking
-from corral_chat.parsing.tagged_calls import TaggedCalls
+from corral_chat.parsing.tagged_calls import TaggedCalls, invokes
 
 _TAGGED = TaggedCalls()
 _CALLS = Calls(form=_TAGGED, begin="<tool_call>", end="</tool_call>", before="\n", after="\n")
 _INSIDE = Thinking(starts_inside=True)
 _SEED = Thinking(open="<seed:think>", close="</seed:think>")
-
-
-def _invokes(mark: str = "", slash: str = "/") -> TaggedCalls:
-    """Give the form of Claude's kind of XML; `mark` stands in each of its tags."""
-    return TaggedCalls(
-        open=f'<{mark}invoke name="',
-        named='">',
-        key=f'<{mark}parameter name="',
-        valued=('">',),
-        close=f"<{slash}{mark}parameter>",
-        end=f"<{slash}{mark}invoke>",
-        pad="",
-    )
 
 
 _DSML = "｜DSML｜"
@@ -88,7 +75,7 @@ FAMILIES = (
         thinking=Thinking(),
         calls=(
             Calls(
-                form=_invokes(),
+                form=invokes(),
                 begin="<minimax:tool_call>",
                 end="</minimax:tool_call>",
                 before="\n",
@@ -103,7 +90,7 @@ FAMILIES = (
         thinking=Thinking(),
         calls=tuple(
             Calls(
-                form=_invokes(_DSML),
+                form=invokes(_DSML),
                 begin=f"<{_DSML}{name}>",
                 end=f"</{_DSML}{name}>",
                 before="\n",

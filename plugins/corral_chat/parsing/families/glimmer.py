@@ -10,7 +10,7 @@ from corral_chat.parsing.forms import Call, MalformedCallError, Tools
 from corral_chat.parsing.json_calls import literal
 from corral_chat.parsing.messages import MESSAGE, Header, MessageParser
 from corral_chat.parsing.plans import constrained_by
-from corral_chat.parsing.tagged_calls import TaggedCalls
+from corral_chat.parsing.tagged_calls import invokes
 from corral_kernel.contracts import (
     AnswerSpec,
     ChatParser,
@@ -30,15 +30,7 @@ _SELF, _USER = f" to=self{MESSAGE}", f" to=user{MESSAGE}"
 _TO: Final = re.compile(r"(?:\A|\s)to=(\S+)\s*\Z")
 _NEWLINE: Final = "\n"
 _CALLS, _CALLS_END = "<atem:function_calls>", "</atem:function_calls>"
-_FORM: Final = TaggedCalls(
-    open='<atem:invoke name="',
-    named='">',
-    key='<atem:parameter name="',
-    valued=('">',),
-    close="</atem:parameter>",
-    end="</atem:invoke>",
-    pad="",
-)
+_FORM: Final = invokes("atem:")
 
 
 class GlimmerParser(ChatParser):

@@ -1,5 +1,7 @@
 """A name, then keys and values between tags: GLM 4.5 and later, Laguna, Ling, Spark."""
 
+from dataclasses import replace
+
 from corral_chat.parsing.tables import Calls, Family, Thinking
 from corral_chat.parsing.tagged_calls import TaggedCalls
 
@@ -14,16 +16,9 @@ _KEYED = TaggedCalls(
     gap="",
     completes=True,
 )
-_LINES = TaggedCalls(
-    open="",
-    named="",
-    key="<arg_key>",
-    valued=("</arg_key>", "<arg_value>"),
-    close="</arg_value>",
-    end="",
-    pad="",
+_LINES = replace(
+    _KEYED,
     gap="\n",
-    completes=True,
     json_too=True,
     aliases=(
         ("read_file", "read"),
