@@ -94,6 +94,8 @@ class Corral:
             self.store,
             self.plugins.registry_for,
             settings.home,
+            address=self.plugins.address,
+            make=self.make,
             auth=settings.registry_auth,
             manner=Manner(streams=settings.max_transfer_streams),
         )
@@ -162,6 +164,15 @@ class Corral:
         if request.template:
             check_template(request.template, self.plugins)
         return create_model(self.store, request, self.remotes.check_url)
+
+    async def make(self, request: CreateRequest) -> AsyncGenerator[Progress]:
+        """Create a model as `create` does, each step in a thread."""
+        steps = self.create(request)
+        try:
+            while (step := await to_its_end(next, steps, None)) is not None:
+                yield step
+        finally:
+            await to_its_end(steps.close)
 
     async def pull_of_base(self, request: CreateRequest) -> AsyncGenerator[Progress] | None:
         """The pull of the model that a creation builds upon; None: it is here, or needs none.

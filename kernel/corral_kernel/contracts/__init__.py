@@ -48,6 +48,7 @@ from corral_kernel.contracts.making import MadeFile, Maker, Offer, Source, Sourc
 from corral_kernel.contracts.plan import Constrained, Free, Literal, Plan, Step, Trigger
 from corral_kernel.contracts.quantizing import QuantizationType, Quantizer
 from corral_kernel.contracts.registry import (
+    Ingredients,
     Registry,
     RegistryCall,
     RegistryPlaces,
@@ -98,6 +99,7 @@ __all__ = [
     "EngineInfo",
     "FileRef",
     "Free",
+    "Ingredients",
     "Job",
     "JobView",
     "Literal",

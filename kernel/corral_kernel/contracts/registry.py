@@ -1,7 +1,8 @@
 """Where models come from."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -43,6 +44,24 @@ class RegistryCall(Struct, frozen=True, kw_only=True):
     auth: str = ""
 
 
+class Ingredients(Struct, frozen=True, kw_only=True):
+    """Files that a model is made of after they have come, as `corral create` makes it.
+
+    Args:
+        files: Each with the name that it has among them.
+        template: Of Go's kind; empty: what the weights say.
+        system: Prompt; empty: none.
+        licenses: Texts.
+        parameters: Defaults of options.
+    """
+
+    files: Sequence[Layer]
+    template: str = ""
+    system: str = ""
+    licenses: Sequence[str] = ()
+    parameters: Mapping[str, Any] = {}
+
+
 class Repository:
     """The place of one model in a registry, during one pull or push.
 
@@ -50,6 +69,14 @@ class Repository:
     way at once. What fails is a `RegistryError`; one that may be gone at another try is a
     `RegistryUnavailableError`, after which the kernel asks again where that makes sense.
     """
+
+    async def ingredients(self) -> Ingredients | None:
+        """Tell what a model is to be made of; None: there is a manifest, which says it.
+
+        Raises:
+            RegistryError: As for `manifest`.
+        """
+        return None
 
     async def manifest(self) -> bytes:
         """Give the manifest's own bytes, of which the kernel takes 4 MiB at most.

@@ -2,23 +2,35 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing
+from typing import NamedTuple, TypeVar
 
-from corral_kernel.contracts import Repository
+from corral_kernel.contracts import Ingredients, Repository
 from corral_kernel.errors import CorralError, RegistryError
 from corral_kernel.models import Layer
 from corral_kernel.names import ModelName
-from corral_kernel.store import Progress, Store
+from corral_kernel.store import CreateRequest, Progress, Store
 from corral_kernel.store.blobs import digest_of
 from corral_kernel.threads import to_its_end
 from corral_kernel.transfers.download import holds
 from corral_kernel.transfers.downloads import Downloads, SharedRepository
-from corral_kernel.transfers.received import read_received, wanted
+from corral_kernel.transfers.received import check_ingredients, read_received, wanted
+
+T = TypeVar("T")
+
+Make = Callable[[CreateRequest], AsyncGenerator[Progress]]
 
 
 async def pull(
-    store: Store, downloads: Downloads, name: ModelName, repository: Repository
+    store: Store, downloads: Downloads, name: ModelName, repository: Repository, make: Make
 ) -> AsyncGenerator[Progress]:
     """Fetch a model, or bring it up to date, telling each step.
 
@@ -27,38 +39,120 @@ async def pull(
         downloads: All that is being fetched.
         name: The model.
         repository: Where it comes from; closed in the end.
+        make: Makes a model of files, where the registry has no manifest of it.
 
     Raises:
         RegistryError: If the registry has no such model, fails, or gives what is wrong.
         StoreError: If there is no room, or something cannot be stored.
+        CorralError: If no model can be made of what is there.
     """
     shared = SharedRepository(repository)
-    async with _holding(shared), pinned(store) as pin:
+    async with _holding(shared):
         yield Progress("pulling manifest")
-        raw = await _manifest(repository)
-        manifest = await asyncio.to_thread(read_received, raw, name)
-        layers = wanted(manifest)
-        await pin(manifest.digests)
-        missing = await to_its_end(_missing, store, layers)
-        await asyncio.to_thread(downloads.check_room, missing.values())
-        for layer in layers:
-            if layer.digest in missing:
-                del missing[layer.digest]
-                async with aclosing(_fetch(store, downloads, layer, shared)) as steps:
-                    async for step in steps:
-                        yield step
-            else:
-                yield _step(layer, layer.size_bytes)
-        yield Progress("verifying sha256 digest")  # done, while they came
-        yield Progress("writing manifest")
-        if await to_its_end(_publish, store, name, raw, manifest.digests):
-            yield Progress("removing unused layers")  # done by then
+        ingredients = await _told(repository.ingredients())
+        if ingredients is None:
+            steps = _as_it_is(store, downloads, name, shared)
+        else:
+            steps = _made(store, downloads, _request(name, ingredients), shared, make)
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
     yield Progress("success")
 
 
-async def _manifest(repository: Repository) -> bytes:
+async def _as_it_is(
+    store: Store, downloads: Downloads, name: ModelName, shared: SharedRepository
+) -> AsyncGenerator[Progress]:
+    """Fetch a model that has a manifest."""
+    async with pinned(store) as pin:
+        raw = await _told(shared.repository.manifest())
+        manifest = await asyncio.to_thread(read_received, raw, name)
+        await pin(manifest.digests)
+        async with aclosing(_fetch_all(store, downloads, wanted(manifest), shared)) as steps:
+            async for step in steps:
+                yield step
+        yield Progress("writing manifest")
+        if await to_its_end(_publish, store, name, raw, manifest.digests):
+            yield Progress("removing unused layers")  # done by then
+
+
+async def _made(
+    store: Store,
+    downloads: Downloads,
+    wish: "_Wish",
+    shared: SharedRepository,
+    make: Make,
+) -> AsyncGenerator[Progress]:
+    """Fetch files, and make a model of them; those that it does not need go again.
+
+    They stay where it is given up, for the next try: a later clean-up sees to them.
+    """
+    spent: list[str] = []
     try:
-        return await repository.manifest()
+        async with pinned(store) as pin:
+            await pin(layer.digest for layer in wish.layers)
+            missing = await to_its_end(_missing, store, wish.layers)
+            async with aclosing(_fetch_all(store, downloads, wish.layers, shared)) as steps:
+                async for step in steps:
+                    yield step
+            try:
+                async with aclosing(make(wish.request)) as steps:
+                    async for step in steps:
+                        if step.status != "success":  # that is said once, in the end
+                            yield step
+            except CorralError:
+                spent += missing
+                raise
+            spent += missing
+    finally:
+        await to_its_end(store.discard, spent)
+
+
+class _Wish(NamedTuple):
+    """Files, and what is to be made of them."""
+
+    layers: list[Layer]
+    request: CreateRequest
+
+
+def _request(name: ModelName, ingredients: Ingredients) -> _Wish:
+    """Look at what a registry gives before it is believed.
+
+    Raises:
+        RegistryError: If nothing can be made of it.
+    """
+    layers = check_ingredients(ingredients.files)
+    request = CreateRequest(
+        model=name.full,
+        files={layer.name: layer.digest for layer in layers},
+        template=ingredients.template,
+        system=ingredients.system,
+        licenses=tuple(ingredients.licenses),
+        parameters=dict(ingredients.parameters),
+    )
+    return _Wish(layers, request)
+
+
+async def _fetch_all(
+    store: Store, downloads: Downloads, layers: Sequence[Layer], shared: SharedRepository
+) -> AsyncGenerator[Progress]:
+    """Fetch the blobs that are not here, in order."""
+    missing = await to_its_end(_missing, store, layers)
+    await asyncio.to_thread(downloads.check_room, missing.values())
+    for layer in layers:
+        if layer.digest in missing:
+            del missing[layer.digest]
+            async with aclosing(_fetch(store, downloads, layer, shared)) as steps:
+                async for step in steps:
+                    yield step
+        else:
+            yield _step(layer, layer.size_bytes)
+    yield Progress("verifying sha256 digest")  # done, while they came
+
+
+async def _told(asking: Awaitable[T]) -> T:
+    try:
+        return await asking
     except RegistryError as error:
         raise RegistryError(f"pull model manifest: {error}") from error
 

@@ -1,10 +1,19 @@
 """A manifest that came from a registry: nothing of it is believed before it is looked at."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from corral_kernel.errors import InvalidDigestError, InvalidModelError, RegistryError
+import msgspec
+
+from corral_kernel.errors import (
+    InvalidDigestError,
+    InvalidModelError,
+    InvalidRequestError,
+    RegistryError,
+)
+from corral_kernel.foldernames import check_folder_names
 from corral_kernel.models import Layer
-from corral_kernel.names import ModelName
+from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 _MAX_LAYERS: Final = 4096
@@ -53,6 +62,25 @@ def _check(manifest: Manifest, name: ModelName) -> None:
             raise RegistryError(f"pull model manifest: it gives two sizes for {layer.digest}")
     if any(layer.media_type == _TENSOR_TYPE for layer in layers):
         raise RegistryError("this model requires MLX support, but the MLX runtime is not available")
+
+
+def check_ingredients(files: Iterable[Layer]) -> list[Layer]:
+    """Look at files that a registry gives to make a model of; digests come back canonical.
+
+    Raises:
+        RegistryError: If they cannot be.
+    """
+    found = [msgspec.structs.replace(file) for file in files]
+    try:
+        check_folder_names([file.name for file in found])
+        found = [msgspec.structs.replace(f, digest=parse_digest(f.digest)) for f in found]
+    except (InvalidRequestError, InvalidDigestError) as error:
+        raise RegistryError(f"pull model manifest: {error}") from None
+    if not found:
+        raise RegistryError("pull model manifest: it names no files")
+    if any(f.size_bytes < 0 for f in found) or sum(f.size_bytes for f in found) > _MAX_BYTES:
+        raise RegistryError(f"pull model manifest: its files have over {_MAX_BYTES} bytes")
+    return found
 
 
 def wanted(manifest: Manifest) -> list[Layer]:

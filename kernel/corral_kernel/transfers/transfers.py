@@ -7,11 +7,17 @@ from pathlib import Path
 from corral_kernel.contracts import Registry, RegistryCall, Repository
 from corral_kernel.errors import CorralError, InvalidNameError, RegistryError
 from corral_kernel.names import ModelName
-from corral_kernel.store import Progress, Store
+from corral_kernel.store import CreateRequest, Progress, Store
 from corral_kernel.transfers.download import Manner
 from corral_kernel.transfers.downloads import Downloads
-from corral_kernel.transfers.pull import pull
+from corral_kernel.transfers.pull import Make, pull
 from corral_kernel.transfers.push import push
+
+
+async def make_nothing(request: CreateRequest) -> AsyncGenerator[Progress]:
+    """Stand for the making of models where there is none."""
+    yield Progress("parsing files")
+    raise RegistryError(f"{request.model} has no manifest, and nothing here makes one")
 
 
 class Transfers:
@@ -21,22 +27,28 @@ class Transfers:
         store: Of the server.
         registry_for: Gives the registry whose name it is; None: nobody's.
         home: The folder of the server's own files.
+        address: Reads addresses that registries have beside names.
+        make: Makes a model of files, for registries that have no manifests.
         auth: Users of registries; see `RegistryCall`.
         manner: How blobs are fetched.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server's settings, each by its name
         self,
         store: Store,
         registry_for: Callable[[ModelName], Registry | None],
         home: Path,
         *,
+        address: Callable[[str], tuple[Registry, ModelName] | None] = lambda _text: None,
+        make: Make = make_nothing,
         auth: str = "",
         manner: Manner | None = None,
     ) -> None:
         self._store = store
         self._registry_for = registry_for
         self._home = home
+        self._address = address
+        self._make = make
         self._auth = auth
         self._downloads = Downloads(store.blobs, manner or Manner())
 
@@ -46,7 +58,7 @@ class Transfers:
         What the name shows to be wrong is raised by the call itself; the rest while iterating.
 
         Args:
-            name: As a user writes it.
+            name: As a user writes it, or an address that some registry reads.
             insecure: Use plain http.
 
         Raises:
@@ -54,12 +66,22 @@ class Transfers:
             RegistryError: If the registry has no such model, fails, or gives what is wrong.
             StoreError: If there is no room, or something cannot be stored.
         """
-        model = ModelName.parse(name)
-        return _guarded(self._pull(model, insecure))
+        registry, model = self._address(name) or (None, ModelName.parse(name))
+        call = RegistryCall(
+            name=model,
+            home=self._home,
+            insecure=insecure,
+            auth=self._auth,
+            address=name if registry else "",
+        )
+        return _guarded(self._pull(call, registry))
 
-    async def _pull(self, model: ModelName, insecure: bool) -> AsyncGenerator[Progress]:  # noqa: FBT001 - handed on
-        repository = self._open(model, insecure)
-        async with aclosing(pull(self._store, self._downloads, model, repository)) as steps:
+    async def _pull(
+        self, call: RegistryCall, registry: Registry | None
+    ) -> AsyncGenerator[Progress]:
+        repository = self._open(call, registry)
+        steps = pull(self._store, self._downloads, call.name, repository, self._make)
+        async with aclosing(steps):
             async for step in steps:
                 yield step
 
@@ -73,18 +95,19 @@ class Transfers:
         except InvalidNameError:
             yield Progress("retrieving manifest")
             raise RegistryError(f"unqualified name: {name[:1000]}") from None
-        repository = self._open(model, insecure)
+        call = RegistryCall(name=model, home=self._home, insecure=insecure, auth=self._auth)
+        repository = self._open(call, None)
         async with aclosing(push(self._store, model, repository)) as steps:
             async for step in steps:
                 yield step
 
-    def _open(self, model: ModelName, insecure: bool) -> Repository:  # noqa: FBT001 - handed on
-        registry = self._registry_for(model)
+    def _open(self, call: RegistryCall, registry: Registry | None) -> Repository:
+        registry = registry or self._registry_for(call.name)
         if registry is None:
             raise RegistryError(
-                f"no registry plugin takes {model.full}: 'corral plugins' lists those that are here"
+                f"no registry plugin takes {call.name.full}: 'corral registries' lists those that "
+                "are here"
             )
-        call = RegistryCall(name=model, home=self._home, insecure=insecure, auth=self._auth)
         return registry.open(call)
 
     async def close(self) -> None:
