@@ -10,16 +10,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from corral_kernel.errors import InvalidNameError
+from corral_kernel.gguf.filenames import quantization_of
 from corral_kernel.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName, NameParts
 
 HUB_HOST: Final = "hf.co"
 
-_QUANTIZATION: Final = re.compile(
-    r"(?:(?P<model>.*?)[-._])?(?P<kind>(?:UD[-_])?(?:I?Q[1-8](?:_[0-9A-Z]+){0,3}|TQ[12]_0|"
-    r"MXFP4(?:_MOE)?|NVFP4|B?F16|FP16|F32))",
-    re.IGNORECASE,
-)
-_SPLIT: Final = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})")
 _UNUSABLE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _UNUSABLE_IN_NAMESPACE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST: Final = 80
@@ -30,18 +25,6 @@ class Place(NamedTuple):
 
     host: str = DEFAULT_HOST
     folders: tuple[str, ...] = ()  # that stand for namespace and model whatever lies below
-
-
-def split_of(stem: str) -> tuple[str, int, int] | None:
-    """Read `NAME-00002-of-00005`: the name, the number, the count."""
-    found = _SPLIT.fullmatch(stem)
-    return (found["stem"], int(found["number"]), int(found["count"])) if found else None
-
-
-def quantization_of(stem: str) -> tuple[str, str]:
-    """Part a file's name into the model's and the quantization; either may be empty."""
-    found = _QUANTIZATION.fullmatch(stem)
-    return (found["model"] or "", found["kind"]) if found else (stem, "")
 
 
 def file_names(place: Place, folders: Sequence[str], stem: str) -> list[ModelName]:

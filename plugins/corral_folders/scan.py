@@ -15,8 +15,9 @@ from corral_folders.recipes import Recipe
 from corral_folders.site import Site
 from corral_folders.states import States
 from corral_folders.walk import File, Notes, Walk
-from corral_folders.weights import gguf_models, is_gguf
+from corral_folders.weights import gguf_models
 from corral_kernel.contracts import RegistryPlaces
+from corral_kernel.gguf.filenames import is_gguf
 from corral_kernel.models import LentModel
 from corral_kernel.names import ModelName
 
@@ -83,7 +84,7 @@ class Scanner:
         for listed in self._places.folders:
             if not listed.exists():
                 notes.say(f"{listed} is listed and is not there")
-            elif not (listed.is_dir() or is_gguf(listed)):
+            elif not (listed.is_dir() or is_gguf(listed.name)):
                 notes.say(f"{listed} is neither a folder nor a GGUF file")
             else:
                 roots[listed.resolve()] = None
@@ -125,7 +126,7 @@ class Scanner:
             self._paths.update(file.path for file in files)
             if not taken.isdisjoint((folder, *folder.parents)):
                 continue
-            weights = [file for file in files if is_gguf(file.path)]
+            weights = [file for file in files if is_gguf(file.path.name)]
             if weights:
                 yield from gguf_models(weights, site)
             elif files and _may_be_whole(files):

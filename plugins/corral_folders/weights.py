@@ -2,19 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from corral_folders.naming import file_names, split_of
+from corral_folders.naming import file_names
 from corral_folders.recipes import Recipe
 from corral_folders.site import Site
 from corral_folders.walk import File, Notes
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import GgufHeader
+from corral_kernel.gguf.filenames import SUFFIX, split_of
 from corral_kernel.lent import gguf_config
 from corral_kernel.models import PROJECTOR_TYPE, WEIGHTS_TYPE
-
-SUFFIX: Final = ".gguf"
 
 
 class _Weights(NamedTuple):
@@ -105,8 +103,3 @@ def _recipe(weights: _Weights, projector: File | None, site: Site) -> Recipe:
         owner=f"{site.owner} (its file is {first.path})",
         modified_ns=max(file.status.st_mtime_ns for file in weights.files),
     )
-
-
-def is_gguf(path: Path) -> bool:
-    """Whether a file is one by its name."""
-    return path.name.lower().endswith(SUFFIX)

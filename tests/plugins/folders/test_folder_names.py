@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from corral_folders.naming import Place, file_names, folder_names, quantization_of, split_of
+from corral_folders.naming import Place, file_names, folder_names
+from corral_kernel.gguf.filenames import quantization_of, split_of
 
 HUB = Place("hf.co", ("u", "R"))
 
