@@ -17,10 +17,12 @@ from corral_chat.gotemplate.data import (
     thinking_values,
     tools_value,
 )
-from corral_chat.gotemplate.execute import Execution, ExecutionProblem, execute
+from corral_chat.gotemplate.evaluate import ExecutionProblem
+from corral_chat.gotemplate.execute import Execution, execute
 from corral_chat.gotemplate.functions import BUILTINS, Function
-from corral_chat.gotemplate.parser import SyntaxProblem, parse
+from corral_chat.gotemplate.parser import parse
 from corral_chat.gotemplate.strings import clean
+from corral_chat.gotemplate.tokens import SyntaxProblem
 from corral_chat.gotemplate.values import GoMap
 from corral_chat.gotemplate.vocabulary import words_of
 from corral_kernel.contracts import Conversation

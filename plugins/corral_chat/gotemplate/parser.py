@@ -6,16 +6,13 @@ from collections.abc import Collection
 
 from corral_chat.bounds import OverBoundsError
 from corral_chat.gotemplate import nodes
-from corral_chat.gotemplate.lexer import Kind, Lexer, Token
+from corral_chat.gotemplate.lexer import Kind, Token
 from corral_chat.gotemplate.numbers import parse_number
 from corral_chat.gotemplate.strings import quote, unquote, unquote_character
+from corral_chat.gotemplate.tokens import TokenReader
 
 MAX_CHARS = 64 * 1024
 """Of a source."""
-MAX_NODES = 10_000
-"""Of one template with all that it defines."""
-MAX_DEPTH = 100
-"""Of branches and parentheses in one another; an `else if` is in the `if` before it."""
 
 _OPERANDS = frozenset(
     {
@@ -36,10 +33,6 @@ _OPERANDS = frozenset(
 _LITERALS = (nodes.Constant, nodes.Nil, nodes.Dot)
 _WORDS = {Kind.IF: "if", Kind.RANGE: "range", Kind.WITH: "with"}
 _BRANCHES = {"if": nodes.If, "range": nodes.Range, "with": nodes.With}
-
-
-class SyntaxProblem(Exception):  # noqa: N818 - what is wrong is the template's, not ours
-    """A template that does not parse; the text is Go's."""
 
 
 def parse(source: str, functions: Collection[str]) -> nodes.Tree:
@@ -66,77 +59,13 @@ class _Scope:
         self.loops = 0
 
 
-class _Parser:
+class _Parser(TokenReader):
     def __init__(self, source: str, functions: Collection[str]) -> None:
+        super().__init__(source)
         self._source = source
         self._functions = functions
-        self._lexer = Lexer(source)
-        self._pushed: list[Token] = []
-        self._newest = Token(Kind.EOF, 0, "", 1)  # its line is the one that errors name
-        self._action_line = 0
         self._scope = _Scope()
         self._defined: dict[str, nodes.List] = {}
-        self._count = self._depth = 0
-
-    # ------------------------------------------------------------------------- the tokens
-
-    def _next(self) -> Token:
-        if self._pushed:
-            return self._pushed.pop()
-        self._newest = self._lexer.next()
-        self._count += 1
-        if self._count > 4 * MAX_NODES:
-            raise OverBoundsError(f"it has over {4 * MAX_NODES:,} tokens")
-        return self._newest
-
-    def _peek(self) -> Token:
-        token = self._next()
-        self._pushed.append(token)
-        return token
-
-    def _next_word(self) -> Token:
-        token = self._next()
-        while token.kind is Kind.SPACE:
-            token = self._next()
-        return token
-
-    def _peek_word(self) -> Token:
-        token = self._next_word()
-        self._pushed.append(token)
-        return token
-
-    def _fail(self, message: str) -> SyntaxProblem:
-        return SyntaxProblem(f"template: :{self._newest.line}: {message}")
-
-    def _unexpected(self, token: Token, context: str) -> SyntaxProblem:
-        if token.kind is not Kind.ERROR:
-            return self._fail(f"unexpected {token} in {context}")
-        extra = ""
-        if self._action_line not in (0, token.line):
-            extra = f" in action started at :{self._action_line}"
-            if token.text.endswith(" action"):
-                extra = extra.removeprefix(" in action")
-        return self._fail(f"{token}{extra}")
-
-    def _expect(self, kinds: tuple[Kind, ...], context: str) -> Token:
-        token = self._next_word()
-        if token.kind not in kinds:
-            raise self._unexpected(token, context)
-        return token
-
-    # ---------------------------------------------------------------------------- bounds
-
-    def _made(self) -> None:
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
-            raise OverBoundsError(f"it has over {MAX_NODES:,} syntax nodes")
-
-    _nodes_left = MAX_NODES
-
-    def _deeper(self) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise OverBoundsError("it is nested too deeply")
 
     # ------------------------------------------------------------------ texts and actions
 

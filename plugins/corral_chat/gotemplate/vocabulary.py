@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corral_chat.gotemplate import nodes
-from corral_chat.gotemplate.parser import SyntaxProblem
+from corral_chat.gotemplate.tokens import SyntaxProblem
 
 
 def words_of(tree: nodes.Tree) -> frozenset[str]:
