@@ -27,8 +27,8 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 LIMIT_S = 60.0
 """How long anything may take that comes by itself; only a failing test waits for so long."""
 
-QUICK = Manner(streams=4, part_bytes=1 << 16, stall_s=0.3, attempts=3, pause_s=0.01)
-"""Small parts, and no patience."""
+QUICK = Manner(streams=4, part_bytes=1 << 16, stall_s=LIMIT_S, attempts=3, pause_s=0.01)
+"""Small parts, and few attempts."""
 
 CERTIFICATE = Path(__file__).parents[1] / "remote" / "certificates" / "localhost.pem"
 _PIECE = 16 << 10

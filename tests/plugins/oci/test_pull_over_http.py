@@ -351,7 +351,7 @@ def test_the_command_pushes_pulls_and_runs_with_bars_in_a_terminal(
     assert status == 0
     assert "pulling manifest" in shown
     assert re.search(rf"pulling {short}: 100% ▕█+▏ {len(tiny) // 1000} KB", shown)
-    assert re.search(r"success +\x1b\[K\x1b\[\?25h\x1b\[\?2026l\s*$", shown)
+    assert re.search(r"success +\x1b\[K(?:\x1b\[J)?\x1b\[\?25h\x1b\[\?2026l\s*$", shown)
 
     registry.blobs.clear()
     status, shown = in_a_terminal(running.url, tmp_path, "push", "--insecure", name)
