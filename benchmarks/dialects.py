@@ -95,20 +95,21 @@ class Ollama(Dialect):
         more = {} if schema is None else {"format": schema}
         return await self._ask(port, "/api/chat", tokens, messages=list(messages), **more)
 
-    async def one_token(self, port: int, format_json: bytes) -> None:
-        """Have a prompt answered by a token, held to a format.
+    async def one_token(self, port: int, value_json: bytes, field: str = "format") -> None:
+        """Have a prompt answered by a token, held to a format or put into a template.
 
         Args:
             port: Of the server.
-            format_json: The request's `format`, as it goes over the wire: it need not be JSON.
+            value_json: The field's value, as it goes over the wire: it need not be JSON.
+            field: Of the request: `format` or `template`.
 
         Raises:
-            RequestFailedError: With its status, if the format is refused.
+            RequestFailedError: With its status, if the value is refused.
         """
         options = self._options | {"temperature": 0, "num_predict": 1}
         body = {"model": self._model, "options": options, "stream": False, "prompt": "It is"}
         head = json.dumps(body).encode().removesuffix(b"}")
-        await ask(port, "/api/generate", b'%s, "format": %s}' % (head, format_json))
+        await ask(port, "/api/generate", b'%s, "%s": %s}' % (head, field.encode(), value_json))
 
     async def unload(self, port: int) -> None:
         """Have the model unloaded as soon as it is idle."""

@@ -1,4 +1,4 @@
-"""The pace of free streams beside a flood of requests, each with a grammar never seen before."""
+"""The pace of free streams beside a flood of requests, each with something never seen before."""
 
 import asyncio
 import http
@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import formats, prompts
+from benchmarks import formats, hostile_templates, prompts
 from benchmarks.client import RequestFailedError
 from benchmarks.dialects import Answer, Ollama
 from benchmarks.servers import Server
 
-FLOODS: Final[Mapping[str, Callable[[int], bytes]]] = {
-    "schemas": formats.new_schema,
-    "attacks": formats.attack,
+FLOODS: Final[Mapping[str, tuple[str, Callable[[int], bytes]]]] = {
+    "schemas": ("format", formats.new_schema),
+    "attacks": ("format", formats.attack),
+    "templates": ("template", hostile_templates.attack),
 }
+"""The field of the request, and what makes its value, by kinds."""
 STREAMS: Final = 4
 FLOODERS: Final = 4
 """Requests of the flood at once: each client sends its next one as soon as it has an answer."""
@@ -26,16 +28,18 @@ _A_FLOOD: Final = 1_000_000
 
 @dataclass
 class _Flood:
-    """Clients that ask for one token each time, in a new format.
+    """Clients that ask for one token each time, by a new format or template.
 
     Attributes:
+        field: Of the requests, which the bodies are values of.
         answered: How often they got it.
-        refused: How often the format was refused.
+        refused: How often the value was refused.
     """
 
     dialect: Ollama
     port: int
     bodies: Iterator[bytes]
+    field: str = "format"
     answered: int = 0
     refused: int = 0
     _over: bool = False
@@ -51,7 +55,7 @@ class _Flood:
     async def _ask_on(self) -> None:
         while not self._over:
             try:
-                await self.dialect.one_token(self.port, next(self.bodies))
+                await self.dialect.one_token(self.port, next(self.bodies), self.field)
             except RequestFailedError as error:
                 if error.status != http.HTTPStatus.BAD_REQUEST:
                     raise
@@ -61,14 +65,14 @@ class _Flood:
 
 
 def flood(server: Server, kind: str, tokens: int, number: int, turn: int) -> dict[str, float]:
-    """Answer four free prompts with a flood of new grammars beside them, and four without.
+    """Answer four free prompts with a flood beside them, and four without.
 
     Args:
         server: Ours.
         kind: Of `FLOODS`.
         tokens: Of each free stream.
         number: Of the first prompt.
-        turn: Decides what comes first; no two give the same formats.
+        turn: Decides what comes first; no two give the same values.
 
     Returns:
         Tokens a second of a stream, from sending to the last line, with and without; the former's
@@ -81,8 +85,9 @@ def flood(server: Server, kind: str, tokens: int, number: int, turn: int) -> dic
     dialect = server.dialect
     assert isinstance(dialect, Ollama), "measured of Corral alone"
     texts = [prompts.endless(number + place) for place in range(2 * STREAMS)]
-    bodies = map(FLOODS[kind], itertools.count(turn * _A_FLOOD))
-    water = _Flood(dialect, server.port, bodies)
+    field, make = FLOODS[kind]
+    bodies = map(make, itertools.count(turn * _A_FLOOD))
+    water = _Flood(dialect, server.port, bodies, field)
     before = {process.pid for process in server.workers()}
 
     def alone() -> float:

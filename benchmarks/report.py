@@ -101,6 +101,7 @@ _BARRED: Final = (
     Comparison("structured over free text, time a token", "structured", "share", at_most=0.8),
     Comparison("pace beside new schemas over without", "flood-schemas", "share", at_least=0.5),
     Comparison("pace beside attacks over without", "flood-attacks", "share", at_least=0.5),
+    Comparison("pace beside hostile templates", "flood-templates", "share", at_least=0.5),
     Comparison("a mask, p99, ms", "constraints", "mask_p99_ms", at_most=1.0),
     Comparison("compiling a schema, p95, ms", "constraints", "compile_p95_ms", at_most=10.0),
     Comparison("no-op sampler at the end adds, us", "noop-sampler", "last_adds_us", at_most=60.0),

@@ -37,7 +37,7 @@ ONCE: Final = ("constraints",)
 REPEATS: Final = {"first-token": 3, "streams-1": 3}
 """Samples a round of what is short: the machine's pace changes from one second to the next."""
 PEERS: Final = ("llama-bench", "llama-server", "llama-cpp-python")
-_PROMPTS_A_TURN: Final = 33  # odd, so that the kinds of prompts change places
+_PROMPTS_A_TURN: Final = 41  # odd, so that the kinds of prompts change places
 _FLOODED: Final = 14  # after the prompts of all streams
 _HEATING: Final = 100_000
 _PROMPT_DEPTH: Final = 36  # tokens of a prompt, about

@@ -119,7 +119,7 @@ def charged(value: Any) -> Any:
 def built(value: Any) -> Any:
     """Count a new value and look at all that is in it; gives the value."""
     charged(value)
-    if isinstance(value, (dict, *_NESTING)):
+    if not isinstance(value, str) and isinstance(value, (dict, *_NESTING)):
         _weigh(value)
     return value
 

@@ -89,18 +89,22 @@ def render(template: str, conversation: Conversation) -> str:
 
 
 def _render(known: Compiled, conversation: Conversation) -> str:
-    constants = _constants(conversation, known.source)
-    if constants["tools"] is None:
-        constants["tools"] = known.shape.absent_tools
+    given = variables(known, conversation)
 
     def shown(messages: Sequence[Message], asks: bool) -> str:  # noqa: FBT001 - see `begun`
-        given = shown_messages(known.source, known.shape, messages)
-        return known.run({**constants, "messages": given, "add_generation_prompt": asks})
+        shown = shown_messages(known.source, known.shape, messages)
+        return known.run({**given, "messages": shown, "add_generation_prompt": asks})
 
     messages = conversation.messages
     if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
         return begun(shown, messages)
     return shown(messages, True)  # noqa: FBT003 - likewise
+
+
+def variables(known: Compiled, conversation: Conversation) -> dict[str, Any]:
+    """Give all that a template is given beside the messages and whether an answer is asked for."""
+    given = _constants(conversation, known.source)
+    return given if given["tools"] else {**given, "tools": known.shape.absent_tools}
 
 
 @cache
@@ -119,7 +123,7 @@ def _check_length(template: str) -> None:
 
 
 def _constants(conversation: Conversation, template: str) -> dict[str, Any]:
-    """Give all that a template is given beside the messages."""
+    """Give what a template is given that does not depend on its shape."""
     now = dt.datetime.fromtimestamp(conversation.now).astimezone()
 
     def strftime_now(form: str) -> str:

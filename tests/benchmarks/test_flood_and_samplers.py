@@ -107,7 +107,7 @@ def test_a_refused_format_is_counted_and_any_other_error_fails_the_measure() -> 
         flooded(b"500 Internal Server Error")
 
 
-@pytest.mark.parametrize("make", [formats.new_schema, formats.attack], ids=["schemas", "attacks"])
+@pytest.mark.parametrize("make", [make for _, make in floods.FLOODS.values()], ids=floods.FLOODS)
 def test_no_two_formats_of_a_flood_are_alike(make: Callable[[int], bytes]) -> None:
     count = 40
 
