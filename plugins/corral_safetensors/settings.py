@@ -1,6 +1,5 @@
 """What a JSON object says, each value checked for its type and bounds when it is asked for."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -46,7 +45,7 @@ class Settings:
         value = self._found(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name, value, "a number")
-        if not math.isfinite(value) or not 0 < value < _MOST:
+        if not 0 < value < _MOST:  # which NaN is not, either
             raise self._wrong(name, value, f"a number over 0 and below {_MOST}")
         return float(value)
 

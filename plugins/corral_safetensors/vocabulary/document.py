@@ -118,8 +118,8 @@ class Document:
 
 def _is_scored(entry: object) -> bool:
     match entry:
-        case [str(), int() | float()]:
-            return True
+        case [str(), int() | float() as score]:
+            return abs(score) < _MOST_NUMBER
     return False
 
 

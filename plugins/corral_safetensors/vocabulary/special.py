@@ -27,7 +27,6 @@ _WORDPIECES: Final = {
     "sep": "[SEP]",
     "unk": "[UNK]",
     "pad": "[PAD]",
-    "cls": "[CLS]",
     "mask": "[MASK]",
 }
 
@@ -38,15 +37,20 @@ def write_special(source: ModelFiles, vocabulary: Vocabulary, writer: gguf.GGUFW
     Raises:
         InvalidModelError: If the files are of no form that is known.
     """
-    with _folder(source) as folder:
-        try:
+    try:
+        with _folder(source) as folder:
             special = gguf.SpecialVocab(
                 folder, load_merges=vocabulary.merges, n_vocab=len(vocabulary.tokens)
             )
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-            raise InvalidModelError(
-                f"the tokenizer's files are not as they are to be: {error}"
-            ) from None
+        _complete(special, vocabulary)
+        special.add_to_gguf(writer, quiet=True)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InvalidModelError(
+            f"the tokenizer's files are not as they are to be: {error}"
+        ) from None
+
+
+def _complete(special: gguf.SpecialVocab, vocabulary: Vocabulary) -> None:
     if vocabulary.merges and not special.merges:
         special.merges = list(_NO_MERGES)
     if vocabulary.model == "bert":
@@ -54,7 +58,6 @@ def write_special(source: ModelFiles, vocabulary: Vocabulary, writer: gguf.GGUFW
         for kind, token in _WORDPIECES.items():
             if token in numbers:
                 special.special_token_ids.setdefault(kind, numbers[token])
-    special.add_to_gguf(writer, quiet=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import gguf
 
 from corral_kernel.errors import InvalidModelError
 
+_MOST_SCORE: Final = 1e30
 LOWERCASE: Final = "tokenizer.ggml.normalizer.lowercase"
 STRIP_ACCENTS: Final = "tokenizer.ggml.normalizer.strip_accents"
 
@@ -60,10 +61,13 @@ class Vocabulary:
         """Say it in a GGUF file.
 
         Raises:
-            InvalidModelError: If two tokens are the same text: llama.cpp ends the process then.
+            InvalidModelError: If two tokens are the same text, by which llama.cpp ends the process,
+                or a score is out of bounds.
         """
         if len(set(self.tokens)) != len(self.tokens):
             raise InvalidModelError(f"the tokenizer has the token {self._doubled()!r} twice")
+        if self.scores is not None and not all(abs(score) < _MOST_SCORE for score in self.scores):
+            raise InvalidModelError("the tokenizer has a score that is no number of 32 bits")
         writer.add_tokenizer_model(self.model)
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
