@@ -143,7 +143,7 @@ def test_every_command_has_a_function_that_answers_it(command: object) -> None:
 def test_the_version_is_told_without_loading_what_takes_long() -> None:
     code = (
         "import sys; from corral_cli.main import main; main(['--version']);"
-        "print(sorted({'litestar', 'numpy', 'prompt_toolkit', 'uvicorn'} & set(sys.modules)))"
+        "print(sorted({'litestar', 'numpy', 'prompt_toolkit', 'rich', 'uvicorn'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

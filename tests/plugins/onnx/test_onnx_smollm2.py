@@ -1,9 +1,11 @@
 """SmolLM2 in 4 bits, built from its GGUF: a real model on this backend, over HTTP."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,19 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="session")
-def smollm2_onnx(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """From `CORRAL_TEST_MODELS`, or built."""
+def smollm2_onnx(smollm2: Path) -> Path:
+    """From `CORRAL_TEST_MODELS`, or built once for each state of its recipe and its source."""
     given = Path(os.environ.get("CORRAL_TEST_MODELS") or "/nowhere") / "smollm2-onnx-int4"
     if given.exists():
         return given
-    target = tmp_path_factory.mktemp("smollm2") / "smollm2-onnx-int4"
-    subprocess.run([sys.executable, BUILD, smollm2, target], check=True)
+    made_of = hashlib.sha256(BUILD.read_bytes() + smollm2.read_bytes()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corral-tests"
+    target = cache / f"smollm2-onnx-int4-{made_of}"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            subprocess.run([sys.executable, BUILD, smollm2, Path(scratch, "model")], check=True)
+            Path(scratch, "model").rename(target)  # whole, or not at all
     return target
 
 
