@@ -143,7 +143,8 @@ def test_every_command_has_a_function_that_answers_it(command: object) -> None:
 def test_the_version_is_told_without_loading_what_takes_long() -> None:
     code = (
         "import sys; from corral_cli.main import main; main(['--version']);"
-        "print(sorted({'litestar', 'numpy', 'prompt_toolkit', 'rich', 'uvicorn'} & set(sys.modules)))"
+        "long = {'litestar', 'numpy', 'prompt_toolkit', 'rich', 'uvicorn'};"
+        "print(sorted(long & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
