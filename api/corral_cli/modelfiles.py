@@ -20,6 +20,7 @@ from corral_cli.sources import (
     is_gguf,
     is_onnx_adapter,
     is_safetensors,
+    is_there,
     resolve,
 )
 from corral_kernel.modelfile import Modelfile
@@ -54,7 +55,7 @@ def gather(modelfile: Modelfile, folder: Path, own: Path | None = None) -> Files
     paths = set()
     for text in modelfile.sources:
         path = resolve(text, folder)
-        if path.exists():
+        if is_there(path):
             paths.add(path.resolve())
             found.append(_model(path, own))
         else:
@@ -105,7 +106,7 @@ def _model(path: Path, own: Path | None) -> Found:
 
 def _draft(text: str, folder: Path, sources: Collection[Path]) -> Found:
     path = resolve(text, folder)
-    if not path.exists():
+    if not is_there(path):
         raise CommandError(f"DRAFT {text}: no such file or directory")
     if path.resolve() in sources:
         raise CommandError(f"DRAFT must not reference the same local path as FROM: {text}")
@@ -114,7 +115,7 @@ def _draft(text: str, folder: Path, sources: Collection[Path]) -> Found:
 
 def _adapter(text: str, folder: Path) -> Found:
     path = resolve(text, folder)
-    if not path.exists():
+    if not is_there(path):
         raise CommandError(f"ADAPTER {text}: no such file or directory")
     if path.is_dir():
         return adapter_files(path)

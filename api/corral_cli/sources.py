@@ -1,5 +1,6 @@
 """Paths that a Modelfile names: where they lead, and what the file there begins with."""
 
+import errno
 import os
 import re
 import stat
@@ -37,6 +38,20 @@ def resolve(text: str, folder: Path) -> Path:
     except RuntimeError as error:
         user = text[1:].partition("/")[0]
         raise CommandError(f"failed to find user '{user}': {error}") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path leads to something.
+
+    Raises:
+        CommandError: If that cannot be found out.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise CommandError(f"{path}: {error.strerror or error}") from None
 
 
 def head_of(path: Path, size_bytes: int = HEAD_BYTES) -> bytes:

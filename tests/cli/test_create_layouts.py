@@ -381,6 +381,13 @@ def test_pipes_in_a_folder_are_refused_at_once(tmp_path: Path) -> None:
     assert refusal("FROM .", tmp_path) == f"{tmp_path / 'config.json'} is no file"
 
 
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path: Path) -> None:
+    name = "x" * 5000
+    assert gathered(f"FROM {name}", tmp_path).source == name
+    assert refusal(f"FROM ./{name}", tmp_path) == f"FROM ./{name}: no such file or directory"
+    assert refusal(f"FROM a\nADAPTER {name}", tmp_path).endswith(": no such file or directory")
+
+
 def test_a_name_that_no_json_can_say_is_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff.gguf")).write_bytes(WEIGHTS)
     assert "holds a character that cannot be printed: rename the file" in refusal(

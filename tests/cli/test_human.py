@@ -108,5 +108,10 @@ def test_table_columns_are_four_apart_and_padded_at_the_end() -> None:
     assert table.render(rows) == "NAME               ID      \nllama3.2:latest    a80c    \n"
 
 
+def test_on_a_terminal_nothing_is_padded_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert table.render([("A", "long"), ("b", "")]) == "A    long\nb\n"
+
+
 def test_a_cell_cannot_steer_the_terminal() -> None:
     assert table.render([("a\x1b[2Jb\n",)]) == "a[2Jb    \n"
