@@ -53,7 +53,11 @@ _SMOLLM3: Final = Family(
 _PHI3: Final = Family(
     _ARCH.PHI3,
     Decoder(_ARCH.PHI3, PHI3),
-    {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
+    {
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096,
+    },
 )
 _GEMMA2: Final = Family(_ARCH.GEMMA2, Gemma(_ARCH.GEMMA2, step=2), gemma.GEMMA2_DEFAULTS)
 _GEMMA3: Final = Family(_ARCH.GEMMA3, Gemma(_ARCH.GEMMA3, step=6), gemma.GEMMA3_DEFAULTS)

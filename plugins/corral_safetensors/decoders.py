@@ -20,7 +20,7 @@ from corral_safetensors.parts import (
     without_prefix,
     write_sizes,
 )
-from corral_safetensors.rope import Rope, long_factors, rope_of
+from corral_safetensors.rope import LLAMA3, LONG, Rope, long_factors, rope_of
 from corral_safetensors.settings import Settings
 from corral_safetensors.tensors import Made
 
@@ -69,7 +69,8 @@ class Decoder:
         rope = rope_of(config, rotated, config.number("rope_theta", 10_000.0))
         if self.traits.dimensions:
             writer.add_rope_dimension_count(rotated)
-        rope.write(writer)
+        phi3 = self.arch is gguf.MODEL_ARCH.PHI3
+        rope.write(writer, LONG if phi3 else LLAMA3)
         self._check_windows(config, note)
         expected = decoder_tensors(sizes, layer_tensors(sizes, self.traits))
         is_tied = tied(config)

@@ -64,9 +64,8 @@ def write_sizes(config: Settings, sizes: Sizes, writer: gguf.GGUFWriter) -> None
     writer.add_head_count(sizes.heads)
     writer.add_head_count_kv(sizes.kv_heads)
     writer.add_layer_norm_rms_eps(config.number("rms_norm_eps"))
-    if config.has("head_dim"):
-        writer.add_key_length(sizes.head)
-        writer.add_value_length(sizes.head)
+    writer.add_key_length(sizes.head)
+    writer.add_value_length(sizes.head)
 
 
 def check_activation(config: Settings, *known: str, field_name: str = "hidden_act") -> None:

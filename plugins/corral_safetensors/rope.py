@@ -13,6 +13,8 @@ from corral_safetensors.tensors import Made
 
 _FULL: Final = "full_attention"
 _SLIDING: Final = "sliding_attention"
+LLAMA3: Final = frozenset({"llama3"})
+LONG: Final = frozenset({"longrope", "su"})
 _BETAS: Final = {"beta_fast": 32.0, "beta_slow": 1.0}
 # Scalings that are nothing at the lengths which a model was trained for.
 _PLAIN: Final = frozenset({"default", "dynamic"})
@@ -41,8 +43,12 @@ class Rope:
         """The scaling's name."""
         return self.said.text("rope_type", self.said.text("type", "default")).lower()
 
-    def write(self, writer: gguf.GGUFWriter) -> None:
+    def write(self, writer: gguf.GGUFWriter, factors: frozenset[str] = frozenset()) -> None:
         """Say it in a GGUF file.
+
+        Args:
+            writer: Of the file.
+            factors: Scalings that the architecture has as tensors.
 
         Raises:
             UnsupportedError: If llama.cpp has no such scaling.
@@ -55,12 +61,10 @@ class Rope:
             writer.add_rope_scaling_factor(self.said.number("factor"))
         elif self.kind == "yarn":
             self._write_yarn(writer)
-        elif self.kind in {"su", "longrope"}:
-            writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
-        elif self.kind not in _PLAIN and self.kind != "llama3":
+        elif self.kind not in _PLAIN and self.kind not in factors:
+            known = ", ".join(sorted({*_PLAIN, "linear", "yarn", *factors}))
             raise UnsupportedError(
-                f"unsupported rope scaling {self.kind!r}; known are default, dynamic, linear, "
-                "llama3, longrope and yarn"
+                f"unsupported rope scaling {self.kind!r}; known for this architecture are {known}"
             )
 
     def _write_yarn(self, writer: gguf.GGUFWriter) -> None:

@@ -311,13 +311,15 @@ def special_tokens(first: int, *texts: str) -> list[Config]:
 def byte_tokenizer() -> Config:
     """A tokenizer.json of bytes and three special tokens."""
     table = byte_characters()
+    flags = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    byte_level = {"type": "ByteLevel", **flags}
     return {
         "version": "1.0",
         "added_tokens": special_tokens(256, "<|endoftext|>", "<|im_start|>", "<|im_end|>"),
         "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "pre_tokenizer": byte_level,
         "post_processor": None,
-        "decoder": {"type": "ByteLevel"},
+        "decoder": byte_level,
         "model": {
             "type": "BPE",
             "vocab": {table[byte]: byte for byte in range(256)},

@@ -214,6 +214,8 @@ def test_the_advice_of_generation_config_goes_along(
         ("llama", {"num_hidden_layers": 1}, "no place in a llama model of 1 layers"),
         ("llama", {"num_hidden_layers": 3}, "lacks 9 tensors"),
         ("llama", {"rope_scaling": {"type": "spiral"}}, "rope scaling 'spiral'"),
+        ("llama", {"rope_scaling": {"type": "longrope"}}, "linear, llama3, yarn"),
+        ("gemma2", {"rope_scaling": {"type": "llama3"}}, "default, dynamic, linear, yarn"),
         ("llama", {"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 1.0}}, "mscale"),
         ("llama", {"rope_scaling": {"type": "yarn", "factor": 2.0, "beta_fast": 8}}, "beta_fast"),
         ("llama", {"rope_scaling": [1]}, "rope_scaling of config.json"),
