@@ -19,6 +19,7 @@ from corral_api.embed import embed, embeddings
 from corral_api.errors import EXCEPTION_HANDLERS
 from corral_api.gc import gc
 from corral_api.generate import generate
+from corral_api.lock import lock
 from corral_api.options import options, samplers
 from corral_api.plugins import plugins
 from corral_api.ps import ps
@@ -51,6 +52,7 @@ HANDLERS: Final = (
     copy,
     delete_model,
     gc,
+    lock,
     pull,
     push,
     plugins,

@@ -104,7 +104,9 @@ def invalid_copy(what: Literal["source", "destination"], name: str) -> RefusalEr
     return RefusalError(400, f"{what} {quote(name)} is invalid")
 
 
-def _not_found(_message: str, _error: CorralError, context: ErrorContext) -> Problem:
+def _not_found(message: str, _error: CorralError, context: ErrorContext) -> Problem:
+    if not context.route:  # a route of our own, which may name several
+        return Problem(404, message)
     quoted = quote(context.model)
     if context.route in ("embed", "embeddings"):
         return Problem(404, f"model {quoted} not found, try pulling it first")
@@ -211,6 +213,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "invalid_format": _invalid_format,
     "unknown_format": _unknown_format,
     "unsupported": _says(400),
+    "locked_store": _says(403),
     "missing_capability": _missing_capability,
     "unusable_backend": _says(400),
     "prompt_too_long": _prompt_too_long,

@@ -28,7 +28,11 @@ async def pull(request: Request[Any, Any, Any], corral: NamedDependency[Corral])
         raise blank_model("pull")
     base, marker = split_marker(sent)
     name = base if marker == "local" else sent  # a cloud marker is part of the name here
-    return await _answer(request, "pull", body, corral.transfers.pull(name, insecure=body.insecure))
+    if body.locked:
+        steps = corral.locking.pull_locked(name, body.locked, insecure=body.insecure)
+    else:
+        steps = corral.locking.pull(name, insecure=body.insecure)
+    return await _answer(request, "pull", body, steps)
 
 
 @post("/api/push", status_code=HTTP_200_OK)

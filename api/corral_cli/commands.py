@@ -78,6 +78,10 @@ COMMANDS: Final = (
         help="Start the server",
         handler="corral_cli.serve:serve",
         check=exactly(0),
+        flags=(
+            Flag("locked", "serve exactly the models of this models.lock", kind="string"),
+            Flag("insecure", "with --locked: fetch what is not here by plain http"),
+        ),
         variables=_SERVER_VARIABLES,
     ),
     Command(
@@ -137,11 +141,14 @@ COMMANDS: Final = (
     ),
     Command(
         name="pull",
-        usage="pull MODEL",
+        usage="pull MODEL | pull --locked FILE [MODEL...]",
         help="Pull a model from a registry",
         handler="corral_cli.pull:pull",
-        check=exactly(1),
-        flags=(_INSECURE,),
+        check=at_least(0),
+        flags=(
+            _INSECURE,
+            Flag("locked", "fetch models exactly as this models.lock has them", kind="string"),
+        ),
     ),
     Command(
         name="push",
@@ -187,6 +194,14 @@ COMMANDS: Final = (
         help="Remove models",
         handler="corral_cli.manage:remove",
         check=at_least(1),
+    ),
+    Command(
+        name="lock",
+        usage="lock [MODEL...]",
+        help="Write models.lock: which models there are, to the byte",
+        handler="corral_cli.lock:lock",
+        check=at_least(0),
+        flags=(Flag("output", 'the file (default "models.lock")', kind="string", short="o"),),
     ),
     Command(
         name="gc",

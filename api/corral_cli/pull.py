@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from corral_cli import wire
 from corral_cli.client import Client, connect
-from corral_cli.errors import CommandError, ServerError
+from corral_cli.errors import CommandError, ServerError, UsageError
 from corral_cli.parser import Call
 from corral_cli.progress import Bar, Progress
 from corral_kernel.errors import InvalidNameError
@@ -22,7 +22,15 @@ def pull(call: Call) -> None:
 
     Raises:
         CommandError: If the server reports no success.
+        UsageError: If not one model is named.
     """
+    if file := call.text("locked"):
+        from corral_cli.lock import pull_locked
+
+        pull_locked(file, call.args, insecure=call.on("insecure"))
+        return
+    if len(call.args) != 1:
+        raise UsageError(f"accepts 1 arg(s), received {len(call.args)}")
     with connect() as client:
         fetch(client, call.args[0], insecure=call.on("insecure"))
 
@@ -49,14 +57,21 @@ def push(call: Call) -> None:
         sys.stdout.write(f"\nYou can find your model at:\n\n\thttps://ollama.com/{short}\n")
 
 
-def fetch(client: Client, name: str, *, insecure: bool) -> None:
+def fetch(client: Client, name: str, *, insecure: bool, locked: str = "") -> None:
     """Have the server fetch a model, and show how far it is.
+
+    Args:
+        client: To the server.
+        name: The model.
+        insecure: Use plain http.
+        locked: The text of a lock that says what the model is to be.
 
     Raises:
         CommandError: If the server reports no success.
         ServerError: If it reports an error.
     """
-    _follow(client, "/api/pull", _body(name, insecure=insecure))
+    body = _body(name, insecure=insecure)
+    _follow(client, "/api/pull", body | {"locked": locked} if locked else body)
 
 
 def _body(name: str, *, insecure: bool) -> dict[str, Any]:

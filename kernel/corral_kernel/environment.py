@@ -101,6 +101,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     home: Path  # our own files
     models_dir: Path  # blobs and manifests
     model_paths: tuple[Path, ...] = ()  # folders whose models are lent
+    locked: Path | None = None  # a models.lock: its models are served, and no others
+    locked_insecure: bool = False  # what of them is not here is fetched by plain http
     usual_model_paths: tuple[Path, ...] = ()  # where an Ollama on this machine keeps its own
     host: HostAddress = HostAddress()
     origins: tuple[str, ...] = ()  # allowed besides the built-in ones; as written
@@ -144,6 +146,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             home=home,
             models_dir=_path(variable(environ, "MODELS") or str(home / "models")),
             model_paths=_paths(variable(environ, "MODEL_PATHS")),
+            locked=_path(locked) if (locked := variable(environ, "LOCKED")) else None,
             usual_model_paths=_usual_paths(environ),
             host=parse_host(variable(environ, "HOST")),
             origins=reader.items("ORIGINS") or (),

@@ -122,6 +122,18 @@ class ReadOnlyModelError(InvalidRequestError):
     code = "read_only_model"
 
 
+class InvalidLockError(InvalidRequestError):
+    """A text that is no lock of models, or one that contradicts itself."""
+
+    code = "invalid_lock"
+
+
+class LockedStoreError(InvalidRequestError):
+    """A change of the models of a server that serves those of a lock alone."""
+
+    code = "locked_store"
+
+
 class NoBackendError(CorralError):
     """No installed backend bids for the model."""
 

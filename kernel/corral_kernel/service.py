@@ -30,6 +30,8 @@ from corral_kernel.fields import fields_of
 from corral_kernel.formats import check_format, format_kind
 from corral_kernel.forwarding import check_forwarded_format
 from corral_kernel.frames import Encode, Generate
+from corral_kernel.lockfile import read_lock
+from corral_kernel.locking import Locking, make_store
 from corral_kernel.models import Model
 from corral_kernel.names import ModelName
 from corral_kernel.options import BACKEND
@@ -45,7 +47,7 @@ from corral_kernel.prompts import (
 )
 from corral_kernel.remotes import DEFAULT_REMOTES, RemotePolicy
 from corral_kernel.scheduler import Hold, Lease, Limits, Scheduler
-from corral_kernel.store import CreateRequest, Progress, Store, create_model, shown_template
+from corral_kernel.store import CreateRequest, Progress, create_model, shown_template
 from corral_kernel.store.requests import parse_base, parse_stub
 from corral_kernel.supervisor import JobLimits, JobStream, WorkerSetup
 from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_options
@@ -84,12 +86,8 @@ class Corral:
         self.settings = settings
         self.plugins = Plugins(settings.plugins, settings.disable_plugins)
         self.plugins.begin(registry_places(settings))
-        self.store = Store(
-            settings.models_dir,
-            settings.home / "cache",
-            prune=not settings.noprune,
-            lent=self.plugins.lent,
-        )
+        locked = read_lock(settings.locked) if settings.locked else {}
+        self.store = make_store(settings, self.plugins.lent, locked)
         self.transfers = Transfers(
             self.store,
             self.plugins.registry_for,
@@ -99,6 +97,7 @@ class Corral:
             auth=settings.registry_auth,
             manner=Manner(streams=settings.max_transfer_streams),
         )
+        self.locking = Locking(self.store, self.transfers, locked)
         self.remotes = RemotePolicy(_allowed(settings))
         self._planner = Planner(self.plugins, settings)
         self._warned = WarningLog()
@@ -107,9 +106,10 @@ class Corral:
 
     async def start(self) -> None:
         """Clean the store up and begin to take requests."""
-        await asyncio.to_thread(self.store.start_up)
-        self._planner.choosing.warn()
         settings = self.settings
+        await asyncio.to_thread(self.store.start_up)
+        await self.locking.begin(insecure=settings.locked_insecure)
+        self._planner.choosing.warn()
         self._scheduler = Scheduler(
             Limits(
                 max_loaded=settings.max_loaded_models,
@@ -161,6 +161,7 @@ class Corral:
             InvalidRequestError: If its TEMPLATE does not parse.
             RemoteHostError: If it is to run on a server that is not allowed.
         """
+        self.store.check_changes()
         if request.template:
             check_template(request.template, self.plugins)
         return create_model(self.store, request, self.remotes.check_url)

@@ -39,6 +39,7 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
         "MODEL_PATHS": Variable(
             "", "folders of models to serve in place, separated as PATH is; none: not even Ollama's"
         ),
+        "LOCKED": Variable("", "a models.lock: exactly its models are served, and none is changed"),
         "ORIGINS": Variable("", "further browser origins, separated by commas, one * in each"),
         "KEEP_ALIVE": Variable("5m", "how long an idle model stays loaded"),
         "LOAD_TIMEOUT": Variable("5m", "a load without any progress for so long is given up"),

@@ -303,6 +303,12 @@ class GcRequest(Struct, frozen=True, kw_only=True):
     all: Flag = False
 
 
+class LockRequest(Struct, frozen=True, kw_only=True):
+    """`POST /api/lock`, a route of our own."""
+
+    models: Strings = ()
+
+
 class PullRequest(Struct, frozen=True, kw_only=True):
     """`POST /api/pull`; `username` and `password` are accepted and not used."""
 
@@ -311,6 +317,7 @@ class PullRequest(Struct, frozen=True, kw_only=True):
     insecure: Flag = False
     username: Text = ""
     password: Text = ""
+    locked: Text = ""  # ours: a models.lock that says what the model is to be
     stream: MaybeFlag = None
 
     @property

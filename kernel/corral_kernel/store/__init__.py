@@ -22,6 +22,7 @@ Everything is synchronous, thread-safe and touches the disk: from asyncio, call 
 
 from corral_kernel.store.blobs import Blobs, BlobWriter
 from corral_kernel.store.create import create_model
+from corral_kernel.store.fixed import Fixed, FixedStore
 from corral_kernel.store.garbage import GarbageReport, Heap, Wish
 from corral_kernel.store.requests import CreateRequest, Progress
 from corral_kernel.store.show import (
@@ -38,6 +39,8 @@ __all__ = [
     "BlobWriter",
     "Blobs",
     "CreateRequest",
+    "Fixed",
+    "FixedStore",
     "GarbageReport",
     "Heap",
     "Progress",

@@ -6,7 +6,6 @@ lender says. A damaged entry counts as none and is written anew.
 
 import contextlib
 import hashlib
-import os
 import threading
 import zlib
 from collections.abc import Callable, Collection
@@ -19,8 +18,10 @@ from corral_kernel.gguf import GgufHeader, read_header
 from corral_kernel.store.files import (
     FOLDER_MODE,
     WRITING_SUFFIX,
+    files_in,
     open_regular,
     replace_file,
+    sweep_oldest,
     sweep_unfinished,
 )
 
@@ -94,7 +95,7 @@ class DerivedCache:
             Bytes of each entry that is deleted.
         """
         sizes = []
-        for entry in (e for name in _KINDS for e in _files(self._folder / name)):
+        for entry in (e for name in _KINDS for e in files_in(self._folder / name)):
             if entry.name not in kept and not entry.name.endswith(WRITING_SUFFIX):
                 with contextlib.suppress(OSError):
                     sizes.append(entry.stat().st_size)
@@ -159,10 +160,7 @@ class DerivedCache:
         for name, most in _KINDS.items():
             folder = self._folder / name
             sweep_unfinished(folder)
-            entries = sorted(_files(folder), key=lambda entry: entry.stat().st_mtime)
-            for entry in entries[: max(0, len(entries) - most)]:
-                with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+            sweep_oldest(folder, most)
 
     def _header_path(self, key: str) -> Path:
         return self._folder / "gguf" / key
@@ -195,11 +193,3 @@ class DerivedCache:
 
 def _checksum(payload: bytes) -> bytes:
     return zlib.crc32(payload).to_bytes(4, "little")
-
-
-def _files(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
-    except OSError:
-        return []

@@ -128,6 +128,23 @@ def sweep_unfinished(folder: Path) -> int:
     return removed
 
 
+def sweep_oldest(folder: Path, most: int) -> None:
+    """Remove the oldest files of a folder, so that no more than `most` are left."""
+    entries = sorted(files_in(folder), key=lambda entry: entry.stat().st_mtime)
+    for entry in entries[: max(0, len(entries) - most)]:
+        with contextlib.suppress(OSError):
+            Path(entry.path).unlink()
+
+
+def files_in(folder: Path) -> list[os.DirEntry[str]]:
+    """Give the files of a folder; none if it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
 def while_unlocked(path: Path, work: Callable[[], object]) -> bool:
     """Do something while nobody else can get the lock on a file; False if somebody holds it.
 

@@ -237,6 +237,9 @@ class Store:
 
     # --- changing ------------------------------------------------------------------------------
 
+    def check_changes(self) -> None:
+        """Raise if no model of this store is to be changed; any may be."""
+
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Give a model a second name; blobs of a lent model are linked into the store.
 
@@ -245,6 +248,7 @@ class Store:
             InvalidModelError: If it is damaged.
             StoreError: If the copy cannot be stored.
         """
+        self.check_changes()
         stored, blobs = self.settle(source)
         target = self.resolve(destination)
         if target.same_as(stored.name):
@@ -262,6 +266,7 @@ class Store:
             ReadOnlyModelError: If it is lent: the message names the owner.
             StoreError: If it cannot be deleted.
         """
+        self.check_changes()
         with self._locks.changing():
             target = name.spelled_like(self._manifests.names())
             before: Manifest | None = None
@@ -293,6 +298,7 @@ class Store:
             InvalidModelError: If `raw` is no manifest.
             StoreError: If it cannot be stored.
         """
+        self.check_changes()
         needed = parse_manifest(raw).digests
         with self._locks.changing():
             target = self.resolve(name)

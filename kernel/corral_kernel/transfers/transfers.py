@@ -1,15 +1,20 @@
 """Pulls and pushes of one server."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 from corral_kernel.contracts import Registry, RegistryCall, Repository
 from corral_kernel.errors import CorralError, InvalidNameError, RegistryError
+from corral_kernel.lockfile import LockedModel
 from corral_kernel.names import ModelName
+from corral_kernel.sources import Source, Sources
 from corral_kernel.store import CreateRequest, Progress, Store
 from corral_kernel.transfers.download import Manner
 from corral_kernel.transfers.downloads import Downloads
+from corral_kernel.transfers.locked import LockedRepository
 from corral_kernel.transfers.pull import Make, pull
 from corral_kernel.transfers.push import push
 
@@ -50,6 +55,7 @@ class Transfers:
         self._address = address
         self._make = make
         self._auth = auth
+        self.sources = Sources(home / "sources")
         self._downloads = Downloads(store.blobs, manner or Manner())
 
     def pull(self, name: str, *, insecure: bool = False) -> AsyncGenerator[Progress]:
@@ -66,15 +72,19 @@ class Transfers:
             RegistryError: If the registry has no such model, fails, or gives what is wrong.
             StoreError: If there is no room, or something cannot be stored.
         """
-        registry, model = self._address(name) or (None, ModelName.parse(name))
+        return _guarded(self._pull(*self._reach(name, insecure=insecure)))
+
+    def _reach(self, text: str, *, insecure: bool) -> tuple[RegistryCall, Registry | None]:
+        """Read a name or an address; gives too the registry that alone reads such addresses."""
+        registry, model = self._address(text) or (None, ModelName.parse(text))
         call = RegistryCall(
             name=model,
             home=self._home,
             insecure=insecure,
             auth=self._auth,
-            address=name if registry else "",
+            address=text if registry else "",
         )
-        return _guarded(self._pull(call, registry))
+        return call, registry
 
     async def _pull(
         self, call: RegistryCall, registry: Registry | None
@@ -84,6 +94,47 @@ class Transfers:
         async with aclosing(steps):
             async for step in steps:
                 yield step
+        await self._note(call.name, call.address or call.name.full)
+
+    def pull_locked(
+        self, model: LockedModel, *, insecure: bool = False
+    ) -> AsyncGenerator[Progress]:
+        """Make a model what a lock says, telling each step; nobody is asked for what is here.
+
+        Args:
+            model: As the lock has it.
+            insecure: Use plain http.
+
+        Raises:
+            RegistryError: If a blob is neither here nor at the source.
+            StoreError: If there is no room, or something cannot be stored.
+        """
+        return _guarded(self._pull_locked(model, insecure))
+
+    async def _pull_locked(self, model: LockedModel, insecure: bool) -> AsyncGenerator[Progress]:  # noqa: FBT001 - handed on
+        repository = LockedRepository(
+            model, lambda: self._open(*self._reach(model.source, insecure=insecure))
+        )
+        steps = pull(self._store, self._downloads, model.name, repository, self._make)
+        try:
+            async with aclosing(steps):
+                async for step in steps:
+                    yield step
+        except RegistryError as error:
+            raise RegistryError(
+                f"{model.name.short} cannot be had as it is locked: {error}"
+            ) from error
+        if model.source:
+            await self._note(model.name, model.source)
+
+    async def _note(self, model: ModelName, address: str) -> None:
+        """Note where a model came from, or was put."""
+        with contextlib.suppress(CorralError):
+            stored, _ = await asyncio.to_thread(self._store.find, model)
+            call, registry = self._reach(address, insecure=False)
+            registry = registry or self._registry_for(call.name)
+            source = Source(registry=registry.name if registry else "", address=address)
+            await asyncio.to_thread(self.sources.note, f"sha256:{stored.digest}", source)
 
     def push(self, name: str, *, insecure: bool = False) -> AsyncGenerator[Progress]:
         """Put a model of this machine into the registry of its name; otherwise as `pull`."""
@@ -100,6 +151,7 @@ class Transfers:
         async with aclosing(push(self._store, model, repository)) as steps:
             async for step in steps:
                 yield step
+        await self._note(model, model.full)
 
     def _open(self, call: RegistryCall, registry: Registry | None) -> Repository:
         registry = registry or self._registry_for(call.name)

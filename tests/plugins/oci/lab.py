@@ -7,15 +7,20 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import ssl
+import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import httpx
 
 from corral_kernel.plugins import Plugins
 from corral_kernel.store import Store
@@ -239,6 +244,41 @@ def imitation(*, tls: bool = False) -> Iterator[Imitation]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def docker_registry(folder: Path, auth: str = "") -> Iterator[str]:
+    """Run a registry; gives its address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    config = folder / "config.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: warn}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
+        f'http: {{addr: "{address}"}}\n{auth}'
+    )
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(["docker-registry", "serve", config], stdout=log, stderr=log)
+        try:
+            _wait(process, address, folder / "log")
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Nothing tells when it listens, so it is asked until it answers."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            httpx.get(f"http://{address}/v2/", timeout=30)
+        except httpx.TransportError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+        else:
+            return
 
 
 class Site:

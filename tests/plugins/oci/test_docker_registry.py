@@ -3,60 +3,21 @@
 import base64
 import json
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-REGISTRY = shutil.which("docker-registry")
 USER = "corral:s3cret:x"
 # Of the password above, made by `htpasswd -nbB -C 5`.
 HTPASSWD = "corral:$2y$05$abcdefghijklmnopqrstuuWrm/5AoaKADYlqOe34LrWvaAncFaCxG\n"
 
 pytestmark = pytest.mark.skipif(
-    REGISTRY is None, reason="needs docker-registry: apt-get install docker-registry"
+    shutil.which("docker-registry") is None,
+    reason="needs docker-registry: apt-get install docker-registry",
 )
-
-
-@contextmanager
-def docker_registry(folder: Path, auth: str = "") -> Iterator[str]:
-    """Run a registry; gives its address."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    config = folder / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: warn}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
-        f'http: {{addr: "{address}"}}\n{auth}'
-    )
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([REGISTRY or "", "serve", config], stdout=log, stderr=log)
-        try:
-            _wait(process, address, folder / "log")
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    """Nothing tells when it listens, so it is asked until it answers."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            httpx.get(f"http://{address}/v2/", timeout=30)
-        except httpx.TransportError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-        else:
-            return
 
 
 def lines_of(answer: httpx.Response) -> list[Any]:
@@ -88,7 +49,7 @@ def test_a_model_that_is_pushed_deleted_and_pulled_is_the_same(
 ) -> None:
     (tmp_path / "registry").mkdir()
     with (
-        docker_registry(tmp_path / "registry") as address,
+        lab.docker_registry(tmp_path / "registry") as address,
         lab.running_server(tmp_path / "home") as server,
         httpx.Client(base_url=server.url, timeout=100) as client,
     ):
@@ -97,13 +58,13 @@ def test_a_model_that_is_pushed_deleted_and_pulled_is_the_same(
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[str]:
+def guarded(lab: Any, tmp_path: Path) -> Iterator[str]:
     """A registry that wants a user."""
     folder = tmp_path / "registry"
     folder.mkdir()
     (folder / "htpasswd").write_text(HTPASSWD)
     auth = f"auth: {{htpasswd: {{realm: here, path: {folder / 'htpasswd'}}}}}\n"
-    with docker_registry(folder, auth) as address:
+    with lab.docker_registry(folder, auth) as address:
         yield address
 
 
