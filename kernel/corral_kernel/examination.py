@@ -13,7 +13,13 @@ import msgspec
 
 from corral_kernel import API_VERSION
 from corral_kernel.catalog import option_clashes
-from corral_kernel.contracts import Claim, ConstraintType, LoadOptions, SamplerType
+from corral_kernel.contracts import (
+    Claim,
+    ConstraintType,
+    LoadOptions,
+    Registry,
+    SamplerType,
+)
 from corral_kernel.doctor import Check
 from corral_kernel.entry_points import GROUP
 from corral_kernel.models import Model, ModelConfig
@@ -157,6 +163,7 @@ class Examination:
 
     def _suites(self) -> Iterator[Check]:
         from corral_kernel.testing.constraints import ConstraintSuite
+        from corral_kernel.testing.registries import RegistrySuite
         from corral_kernel.testing.samplers import SamplerSuite
         from corral_kernel.testing.suites import ContractBrokenError, demand_documented
 
@@ -177,9 +184,11 @@ class Examination:
                 yield Check(name=name, status="note", detail=detail)
             else:
                 yield _run(name, ConstraintSuite, constraint)
+        for registry in self._kinds["registry"]:
+            yield _run(f"registry {registry.name}", RegistrySuite, registry)
 
 
-def _run(name: str, suite: type[Any], kind: SamplerType | ConstraintType) -> Check:
+def _run(name: str, suite: type[Any], kind: SamplerType | ConstraintType | Registry) -> Check:
     from corral_kernel.testing.suites import run_suite
 
     outcomes = list(run_suite(type("Examined", (suite,), {"kind": kind})))

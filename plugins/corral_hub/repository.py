@@ -56,8 +56,10 @@ class HubRepository(Repository):
         """Give the bytes of a file."""
         if layer.digest in self._small:
             return _pieces(self._small[layer.digest][start:end])
-        assert self._fetcher is not None
-        return self._fetcher.read(self._files[layer.digest], start, end)
+        file = self._files.get(layer.digest)
+        if file is None or self._fetcher is None:
+            raise RegistryError("file does not exist")
+        return self._fetcher.read(file, start, end)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -19,6 +19,7 @@ from corral_kernel.testing.converters import ConverterSuite, Sample
 from corral_kernel.testing.encoders import EncoderSuite
 from corral_kernel.testing.engines import TokenEngineSuite
 from corral_kernel.testing.quantizers import QuantizerSuite
+from corral_kernel.testing.registries import RegistrySuite
 from corral_kernel.testing.requests import load_request
 from corral_kernel.testing.samplers import SamplerSuite
 from corral_kernel.testing.suites import ContractBrokenError, Outcome, run_suite
@@ -33,6 +34,7 @@ __all__ = [
     "Outcome",
     "PieceTokenizer",
     "QuantizerSuite",
+    "RegistrySuite",
     "Sample",
     "SamplerSuite",
     "TextEngineSuite",
