@@ -106,11 +106,14 @@ def choose_template(
 
     Raises:
         TemplateError: If both are there, and Go's does not parse.
-        UnsupportedError: If it wants a renderer of Ollama's, and its weights have no template.
+        UnsupportedError: If it wants a renderer of Ollama's that nobody has a template for.
     """
     if model.config.renderer:
         if model.jinja_template:
             return JINJA, model.jinja_template  # which that renderer reproduces
+        for name, (_, renderer) in plugins.renderers.items():
+            if template := renderer.named(model.config.renderer):
+                return name, template
         raise UnsupportedError(
             f"{model.name.short} wants the renderer {model.config.renderer!r}, which this release "
             "does not have: send a rendered prompt to /api/generate with raw true"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from corral_chat.families import FAMILIES
+from corral_chat.adapting import FAMILIES
 from corral_chat.shapes import Fields, Shape
 from corral_kernel.contracts import Message
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from corral_kernel.contracts import ChatRenderer, Conversation, TemplateTraits, TextPart
 
@@ -21,6 +22,10 @@ class JinjaRenderer(ChatRenderer):
         from corral_chat.traits import jinja_traits
 
         return jinja_traits(template)
+
+    def named(self, renderer: str) -> str:
+        """Give the file of that name in `named/`."""
+        return _named_templates().get(renderer, "")
 
     def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
         """Render a conversation; an assistant's message at its end is one to go on with.
@@ -58,6 +63,12 @@ class GoRenderer(ChatRenderer):
         from corral_chat.gotemplate.chat import render
 
         return [TextPart(render(template or PLAIN_PROMPT, conversation))]
+
+
+@cache
+def _named_templates() -> dict[str, str]:
+    folder = Path(__file__).with_name("named")
+    return {path.stem: path.read_text("utf-8") for path in folder.glob("*.jinja")}
 
 
 PLAIN_PROMPT = "{{ .Prompt }}"

@@ -93,8 +93,8 @@ def test_a_parser_and_channels_of_gpt_oss_go_with_the_go_template(plugins: Plugi
 
 def test_a_renderer_of_ollamas_is_the_template_in_the_weights_or_refused(plugins: Plugins) -> None:
     assert chosen(plugins, model(GO, JINJA, renderer="qwen3-coder"), go_template=True) == "jinja"
-    with pytest.raises(UnsupportedError, match="'qwen3-coder'"):
-        chosen(plugins, model(GO, renderer="qwen3-coder"))
+    with pytest.raises(UnsupportedError, match="'cogito'"):
+        chosen(plugins, model(GO, renderer="cogito"))
 
 
 def test_a_suffix_needs_a_place_in_the_template_that_is_rendered(plugins: Plugins) -> None:

@@ -102,6 +102,15 @@ class ChatRenderer:
         del template
         return TemplateTraits()
 
+    def named(self, renderer: str) -> str:
+        """Give a template that renders as one of Ollama's own renderers does; empty: none here.
+
+        Asked in the server, of a model whose config names a renderer and whose weights have no
+        template, which would be taken first.
+        """
+        del renderer
+        return ""
+
     def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
         """Render a conversation to the text from which the model goes on.
 

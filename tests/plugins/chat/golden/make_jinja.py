@@ -3,7 +3,7 @@
     python tests/plugins/chat/golden/make_jinja.py
 
 It needs transformers (without torch) and pytest's environment not at all: nothing of Corral's.
-What is done to messages here stands for what llama.cpp does to them; see `corral_chat/families.py`.
+What is done to messages here stands for what llama.cpp does to them; see `corral_chat/adapting.py`.
 """
 
 import datetime as dt
