@@ -181,7 +181,7 @@ def _messages(call: CompletionCall) -> tuple[Message, ...]:
 
 
 def _message(model: Model, stored: dict[str, Any]) -> Message:
-    if stored.get("images"):
+    if stored.get("images") or stored.get("media"):
         raise UnsupportedError(
             f"a message of {model.name.short} holds images; this release takes text alone"
         )

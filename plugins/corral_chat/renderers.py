@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
-from corral_kernel.contracts import ChatRenderer, Conversation, TemplateTraits, TextPart
+import msgspec
+
+from corral_chat.media import Places
+from corral_kernel.contracts import ChatRenderer, Conversation, Part, TemplateTraits
 
 _DESCRIBED = 256
 """So many templates' traits are kept."""
@@ -27,7 +30,7 @@ class JinjaRenderer(ChatRenderer):
         """Give the file of that name in `named/`."""
         return _named_templates().get(renderer, "")
 
-    def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
+    def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
         """Render a conversation; an assistant's message at its end is one to go on with.
 
         Raises:
@@ -35,7 +38,9 @@ class JinjaRenderer(ChatRenderer):
         """
         from corral_chat.jinja import render  # Jinja takes a while to import
 
-        return [TextPart(render(template, conversation))]
+        places = Places(conversation.messages)
+        marked = msgspec.structs.replace(conversation, messages=places.messages)
+        return places.parts(render(template, marked))
 
 
 class GoRenderer(ChatRenderer):
@@ -54,7 +59,7 @@ class GoRenderer(ChatRenderer):
         """
         return _go_traits(template)
 
-    def render(self, template: str, conversation: Conversation) -> Sequence[TextPart]:
+    def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
         """Render a conversation; an assistant's message at its end is one to go on with.
 
         Raises:
@@ -62,7 +67,9 @@ class GoRenderer(ChatRenderer):
         """
         from corral_chat.gotemplate.chat import render
 
-        return [TextPart(render(template or PLAIN_PROMPT, conversation))]
+        places = Places(conversation.messages)
+        marked = msgspec.structs.replace(conversation, messages=places.messages)
+        return places.parts(render(template or PLAIN_PROMPT, marked))
 
 
 @cache

@@ -9,6 +9,22 @@ from typing import Any
 from msgspec import Struct
 
 
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A run of prompt text. `special`: control tokens written in it become those tokens."""
+
+    text: str
+    special: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPart:
+    """An image or a sound in a prompt. `kind` is `image` or `audio`, `data` the file's bytes."""
+
+    kind: str
+    data: bytes
+
+
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One turn of a conversation.
 
@@ -19,6 +35,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
         tool_calls: An assistant's calls, as the API carries them.
         tool_name: Whose answer a `tool` message is.
         tool_call_id: Which call it answers.
+        media: Images and sounds; each is placed at an `[img]` in the text, or before it.
     """
 
     role: str
@@ -27,6 +44,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: tuple[dict[str, Any], ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
+    media: tuple[MediaPart, ...] = ()
 
 
 class Conversation(Struct, frozen=True, kw_only=True):
@@ -49,22 +67,6 @@ class Conversation(Struct, frozen=True, kw_only=True):
     tools: tuple[dict[str, Any], ...] = ()
     think: bool | str | None = None
     suffix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    """A run of prompt text. `special`: control tokens written in it become those tokens."""
-
-    text: str
-    special: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class MediaPart:
-    """An image or a sound in a prompt. `kind` is `image` or `audio`, `data` the file's bytes."""
-
-    kind: str
-    data: bytes
 
 
 Part = TextPart | MediaPart
