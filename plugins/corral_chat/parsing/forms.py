@@ -122,6 +122,10 @@ class CallForm:
         """What a call begins with, where no mark stands before it; empty: it needs one."""
         return ""
 
+    def single(self) -> CallForm:
+        """Give the form of one call alone, which a forced call is held to."""
+        return self
+
     def scanner(self, end: str) -> Scanner:
         """Make what finds the end of one call.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from corral_chat.parsing.forms import Call, CallForm, MalformedCallError, Scanner, Tools
@@ -27,6 +27,7 @@ class JsonCalls(CallForm):
         behind: What it writes behind the arguments.
         listed: Calls stand in a list.
         opened: The bracket that begins the list is a part of the mark.
+        alone: The list holds one call.
         declared: Only tools of the request can be called; a call of another is text.
         loose: Between mark and object any text may stand; if that is a tool's name, the object is
             its arguments.
@@ -38,6 +39,7 @@ class JsonCalls(CallForm):
     behind: str = "}"
     listed: bool = False
     opened: bool = False
+    alone: bool = False
     declared: bool = False
     loose: bool = False
     repeats: bool = True
@@ -48,6 +50,10 @@ class JsonCalls(CallForm):
     def opening(self) -> str:
         """What a call begins with."""
         return ("[" if self.listed and not self.opened else "") + self.before_name
+
+    def single(self) -> CallForm:
+        """Give the form of one call, in its list where it has one."""
+        return replace(self, alone=True)
 
     def scanner(self, end: str) -> Scanner:
         """Make what finds the end of the next object."""
@@ -79,7 +85,7 @@ class JsonCalls(CallForm):
         before = literal(self.before_name) if self.before_name else ""
         start = "call" if begun else f"{literal(self.opening)} call" if self.opening else "call"
         if self.listed:
-            start += f' (", " {before} call)* "]"'
+            start += ' "]"' if self.alone else f' (", " {before} call)* "]"'
         return "\n".join([f"start: {start}", f"call: {names}", *rules])
 
     def _branch(self, name: str, tools: Tools) -> str:

@@ -56,7 +56,8 @@ def plan_of(family: Family, spec: AnswerSpec) -> Plan | None:
 
 def _forced(family: Family, tools: Tools) -> tuple[Step, ...]:
     for way in family.calls:
-        grammar = way.form.grammar(tools, begun=not way.begin) if len(tools) else None
+        form = way.form.single()
+        grammar = form.grammar(tools, begun=not way.begin) if len(tools) else None
         if grammar is not None:
             begin = way.begin + way.before if way.begin else way.form.opening
             return (Literal(text=begin), *_call(way, grammar))
