@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from corral_kernel.contracts.chat import Message
+from corral_kernel.contracts.chat import Message, ToolChoice
 from corral_kernel.models import Model
 
 
@@ -39,6 +39,8 @@ class CompletionCall(Call, frozen=True, kw_only=True):
         shift: Forget old positions when the window is full; None: the model's default (on).
         logprobs: How many alternatives to report beside each token; None: no log-probabilities.
         render_only: Answer with the rendered prompt alone.
+        tools: That the model may call, as OpenAI writes them.
+        tool_choice: Whether it is to.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -54,6 +56,8 @@ class CompletionCall(Call, frozen=True, kw_only=True):
     shift: bool | None = None
     logprobs: int | None = None
     render_only: bool = False
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
 
 
 class EncodeCall(Call, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 from msgspec import Struct
 
 from corral_kernel.errors import WorkerError
-from corral_kernel.frames import Accepted, Done, JobEvent, Text, Vectors
+from corral_kernel.frames import Accepted, Done, JobEvent, Text, ToolCall, Vectors
 from corral_kernel.supervisor import JobStream
 
 
@@ -17,8 +17,12 @@ class Granted(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+Piece = Text | ToolCall
+"""What an answer consists of."""
+
+
 class Completion:
-    """An async iterator of `Text` and, last, one `Done`; a failure in between is raised.
+    """An async iterator of `Piece` and, last, one `Done`; a failure in between is raised.
 
     `aclose` must be called in any case: it cancels what still runs.
 
@@ -33,23 +37,23 @@ class Completion:
     """
 
     def __init__(
-        self, stream: JobStream, accepted: Accepted, first: Text | Done, granted: Granted
+        self, stream: JobStream, accepted: Accepted, first: Piece | Done, granted: Granted
     ) -> None:
         self.accepted = accepted
         self.load_ns = granted.load_ns
         self.warnings = (*granted.warnings, *accepted.warnings)
         self._stream = stream
-        self._first: Text | Done | None = first
+        self._first: Piece | Done | None = first
 
-    def __aiter__(self) -> AsyncIterator[Text | Done]:
+    def __aiter__(self) -> AsyncIterator[Piece | Done]:
         return self
 
-    async def __anext__(self) -> Text | Done:
+    async def __anext__(self) -> Piece | Done:
         if self._first is not None:
             first, self._first = self._first, None
             return first
         event = await anext(self._stream)
-        if not isinstance(event, Text | Done):
+        if not isinstance(event, Piece | Done):
             raise WorkerError(f"a worker sent {type(event).__name__} where text was due")
         return event
 
@@ -92,7 +96,7 @@ async def begin(stream: JobStream, granted: Granted) -> Completion:
         if not isinstance(accepted, Accepted):
             raise WorkerError(f"a worker sent {type(accepted).__name__} before it took the job")
         first = await _next(stream)
-        if not isinstance(first, Text | Done):
+        if not isinstance(first, Piece | Done):
             raise WorkerError(f"a worker sent {type(first).__name__} where text was due")
     except BaseException:
         stream.cancel()

@@ -200,6 +200,15 @@ class OutputError(CorralError):
     code = "output"
 
 
+class UnknownRendererError(CorralError):
+    """A model wants a renderer by a name that nobody knows."""
+
+    code = "unknown_renderer"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'unknown renderer "{name}"')
+
+
 class EngineError(CorralError):
     """The engine failed this job."""
 
@@ -373,6 +382,20 @@ class PluginError(CorralError):
     """A plugin that cannot be used: it does not import, or breaks the contract."""
 
     code = "plugin"
+
+
+class ParserFailedError(CorralError):
+    """A parser of answers raised, or overran its time; only its own request ends by that.
+
+    Args:
+        name: Of the parser.
+        why: What happened.
+    """
+
+    code = "parser_failed"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"parser {name!r} failed: {why}")
 
 
 class RemoteJobError(CorralError):

@@ -1,12 +1,8 @@
-"""The messages between server and worker, and how they are cut into frames.
+"""The messages between server and worker: msgpack of the structs below, cut as `framing` has it.
 
-A frame is a little-endian uint32 length and that many bytes, 1 MiB at most. Its first byte tells
-its kind: a whole message, or a piece of a longer one (with a uint32 stream number). Messages are
-msgpack of the structs below; only bytes cross: no descriptors, durations but no clock times.
+Only bytes cross: no descriptors, durations but no clock times.
 """
 
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,20 +10,8 @@ from msgspec import Struct
 
 from corral_kernel.chains import Chain
 from corral_kernel.contracts.backend import Claim, EngineInfo, FileRef
-from corral_kernel.contracts.chat import Message
-from corral_kernel.errors import FrameError
+from corral_kernel.contracts.chat import Message, ToolChoice
 from corral_kernel.options import RequestOptions
-
-FRAME_BYTES = 1 << 20
-MESSAGE_BYTES = 1 << 31
-"""Bounds of one frame and of one message put together from frames."""
-STREAM_NUMBERS = 1 << 32
-STREAMS = 256
-"""Messages that may be under way in pieces at once."""
-
-_WHOLE, _PIECE, _LAST = 0, 1, 2
-_HEAD = struct.Struct("<IB")
-_STREAM = struct.Struct("<I")
 
 
 class Frame(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
@@ -74,6 +58,7 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
         cut_middle: Then cut token ids from the middle.
         think: Whether to think, or how much, for templates that ask; None: not said.
         suffix: What is to follow the answer, for templates that ask.
+        tools: That are shown to the model, as OpenAI writes them.
     """
 
     text: str | None = None
@@ -85,6 +70,23 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cut_middle: bool = False
     think: bool | str | None = None
     suffix: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the answer is read.
+
+    Args:
+        parser: Name of the chat format's parser.
+        calls: Whether calls of tools count.
+        renderer: Whose template tells how, of a prompt that is taken verbatim.
+        template: That template.
+    """
+
+    parser: str
+    calls: bool = False
+    renderer: str = ""
+    template: str = ""
 
 
 class Score(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -122,6 +124,8 @@ class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
         target: Which of the models that a `TextEngine` reaches; empty: its only one.
         sampling: Options of sampling for a `TextEngine`, by name.
         score: Measure it; for a `TokenEngine` alone.
+        reading: What is made of the text; None: nothing.
+        tool_choice: Whether the answer is to be a call.
     """
 
     job_id: int
@@ -141,6 +145,8 @@ class Generate(Frame, frozen=True, kw_only=True, tag="generate"):
     target: str = ""
     sampling: dict[str, Any] = {}
     score: Score | None = None
+    reading: Reading | None = None
+    tool_choice: ToolChoice = ToolChoice()
 
 
 class Encode(Frame, frozen=True, kw_only=True, tag="encode"):
@@ -253,6 +259,24 @@ class Text(Event, frozen=True, kw_only=True, tag="text"):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class ToolCall(Event, frozen=True, kw_only=True, tag="tool_call"):
+    """A part of a call of a tool; the parts of one call follow each other.
+
+    Args:
+        index: Of the call in the answer, from 0.
+        id: Of the call, in its first part.
+        name: Of the tool, in its first part.
+        arguments: The next piece of the JSON text of its arguments.
+        last: Nothing of this call follows.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    last: bool = True
+
+
 class Scores(Event, frozen=True, kw_only=True, tag="scores"):
     """What was measured of a completion with a `Score`; comes before its `Done`.
 
@@ -318,7 +342,7 @@ class Failed(Event, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-JobEvent = Accepted | Text | Scores | Vectors | Done | Failed
+JobEvent = Accepted | Text | ToolCall | Scores | Vectors | Done | Failed
 
 
 class Step(Frame, frozen=True, kw_only=True, tag="step"):
@@ -332,69 +356,3 @@ FromWorker = Hello | Loading | Loaded | LoadFailed | Step
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
-
-
-def to_frames(message: bytes, stream: int) -> Iterator[bytes]:
-    """Cut an encoded message into frames; pieces of other streams may stand between them.
-
-    Raises:
-        FrameError: If it is over `MESSAGE_BYTES`.
-    """
-    if len(message) < FRAME_BYTES:
-        yield _HEAD.pack(len(message) + 1, _WHOLE) + message
-        return
-    if len(message) > MESSAGE_BYTES:
-        raise FrameError(f"a message of {len(message)} bytes is over the {MESSAGE_BYTES} allowed")
-    number = _STREAM.pack(stream % STREAM_NUMBERS)
-    room = FRAME_BYTES - 1 - _STREAM.size
-    for start in range(0, len(message), room):
-        piece = message[start : start + room]
-        kind = _LAST if start + room >= len(message) else _PIECE
-        yield (_HEAD.pack(len(piece) + 1 + _STREAM.size, kind) + number + piece)
-
-
-class Assembler:
-    """Bytes as they come in; messages as they are complete. Bounded by `limit_bytes` in all."""
-
-    def __init__(self, limit_bytes: int = MESSAGE_BYTES) -> None:
-        self._buffer = bytearray()
-        self._streams: dict[int, bytearray] = {}
-        self._limit_bytes = limit_bytes
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes; give the messages that they complete.
-
-        Raises:
-            FrameError: On anything that is no frame, or over the bounds.
-        """
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while len(buffer) - start >= _HEAD.size:
-                length, kind = _HEAD.unpack_from(buffer, start)
-                if not 1 <= length <= FRAME_BYTES or kind > _LAST:
-                    raise FrameError(f"a frame of {length} bytes and kind {kind}")
-                end = start + _HEAD.size - 1 + length
-                if len(buffer) < end:
-                    break
-                body = bytes(memoryview(buffer)[start + _HEAD.size : end])
-                start = end
-                if kind == _WHOLE:
-                    yield body
-                elif (whole := self._join(body, last=kind == _LAST)) is not None:
-                    yield whole
-        finally:
-            del buffer[:start]  # no message comes twice, even if its taker raised
-
-    def _join(self, body: bytes, *, last: bool) -> bytes | None:
-        if len(body) < _STREAM.size:
-            raise FrameError("a piece without its stream number")
-        (stream,) = _STREAM.unpack_from(body)
-        joined = self._streams.setdefault(stream, bytearray())
-        joined += memoryview(body)[_STREAM.size :]
-        if len(self._streams) > STREAMS:
-            raise FrameError(f"over {STREAMS} messages are under way at once")
-        if sum(map(len, self._streams.values())) > self._limit_bytes:
-            raise FrameError(f"messages under way are over {self._limit_bytes} bytes")
-        return bytes(self._streams.pop(stream)) if last else None

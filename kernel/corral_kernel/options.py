@@ -30,6 +30,13 @@ class RequestOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
             description="texts that end the answer; at most 64, each of at most 1024 characters",
         ),
     ] = ()
+    think_budget: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="tokens of the thought, which is then closed and answered"),
+    ] = None
+    constrain_tools: Annotated[
+        bool, Meta(description="hold the arguments of calls to the schemas of their tools")
+    ] = True
 
 
 BACKEND = Field("backend", "string", "name of the backend that runs the model", None)

@@ -1,5 +1,6 @@
 """Which prompt a completion has: the messages of model and request, and who renders them."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,20 +9,52 @@ import msgspec
 from corral_kernel.calls import CompletionCall
 from corral_kernel.contracts import Claim, Message
 from corral_kernel.errors import (
-    CorralError,
     InvalidModelError,
     InvalidRequestError,
     TemplateError,
+    UnknownRendererError,
     UnsupportedError,
 )
 from corral_kernel.frames import PromptSpec
 from corral_kernel.models import DEFAULT_TEMPLATE, Model
 from corral_kernel.plugins import Plugins
 
+_THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 JINJA = "jinja"
 GO = "go"
 HARMONY_FAMILIES = ("gptoss", "gpt-oss")
 HARMONY_MARKS = ("<|start|>", "<|end|>")
+RENDERERS = frozenset(
+    [
+        "cogito",
+        "cohere",
+        "deepseek3.1",
+        "functiongemma",
+        "gemma4",
+        "gemma4-large",
+        "gemma4-small",
+        "glimmer",
+        "glm-4.7",
+        "glm-ocr",
+        "laguna",
+        "lfm2",
+        "lfm2-thinking",
+        "nemotron-3-nano",
+        "nemotron-3.5-nano",
+        "olmo3",
+        "olmo3-32b-think",
+        "olmo3-think",
+        "olmo3.1",
+        "ornith",
+        "poolside-v1",
+        "qwen3-coder",
+        "qwen3-vl-instruct",
+        "qwen3-vl-thinking",
+        "qwen3.5",
+        "qwen3.8",
+    ]
+)
+"""Those that Ollama has built in; each reproduces the template that came with the weights."""
 
 
 def prompt_spec(
@@ -39,7 +72,7 @@ def prompt_spec(
         UnsupportedError: If nothing installed renders this model's template.
     """
     if call.raw:
-        return PromptSpec(text=call.prompt, cut_middle=call.truncate)
+        return PromptSpec(text=call.prompt, cut_middle=call.truncate, think=call.think)
     if call.template:
         renderer, template = GO, call.template
     else:
@@ -57,7 +90,13 @@ def prompt_spec(
         cut_middle=call.truncate and not chat,
         think=call.think,
         suffix=call.suffix,
+        tools=shown_tools(call),
     )
+
+
+def shown_tools(call: CompletionCall) -> tuple[dict[str, Any], ...]:
+    """The tools that the model is told of: none where it must not call any."""
+    return () if call.tool_choice.mode == "none" else call.tools
 
 
 def forwarded_prompt(
@@ -80,7 +119,11 @@ def forwarded_prompt(
         raise UnsupportedError(f"the prompt of {call.model.name.short} is not rendered here")
     if call.raw:
         return PromptSpec(text=call.prompt)
-    return PromptSpec(messages=_messages(msgspec.structs.replace(call, context_ids=())))
+    return PromptSpec(
+        messages=_messages(msgspec.structs.replace(call, context_ids=())),
+        think=call.think,
+        tools=call.tools,
+    )
 
 
 def untold(call: CompletionCall, claim: Claim) -> Iterator[str]:
@@ -106,14 +149,17 @@ def choose_template(
 
     Raises:
         TemplateError: If both are there, and Go's does not parse.
-        UnsupportedError: If it wants a renderer of Ollama's that nobody has a template for.
+        UnknownRendererError: If it wants a renderer that even Ollama does not have.
+        UnsupportedError: If it wants one of Ollama's that nobody has a template for.
     """
     if model.config.renderer:
-        if model.jinja_template:
+        if model.jinja_template and model.config.renderer in RENDERERS:
             return JINJA, model.jinja_template  # which that renderer reproduces
         for name, (_, renderer) in plugins.renderers.items():
             if template := renderer.named(model.config.renderer):
                 return name, template
+        if model.config.renderer not in RENDERERS:
+            raise UnknownRendererError(model.config.renderer)
         raise UnsupportedError(
             f"{model.name.short} wants the renderer {model.config.renderer!r}, which this release "
             "does not have: send a rendered prompt to /api/generate with raw true"
@@ -122,14 +168,18 @@ def choose_template(
         return GO, model.template or DEFAULT_TEMPLATE
     if not model.template:
         return JINJA, model.jinja_template
-    speaks_harmony = model.family in HARMONY_FAMILIES and all(
-        mark in model.template for mark in HARMONY_MARKS
-    )
     if go_template is None:
         go_template = not _does_jinja_more(model, plugins)
-    if model.config.parser or speaks_harmony or go_template:
+    if model.config.parser or speaks_harmony(model) or go_template:
         return GO, model.template
     return JINJA, model.jinja_template
+
+
+def speaks_harmony(model: Model) -> bool:
+    """Whether a model's template has the channels of gpt-oss."""
+    return model.family in HARMONY_FAMILIES and all(
+        mark in model.template for mark in HARMONY_MARKS
+    )
 
 
 def _does_jinja_more(model: Model, plugins: Plugins) -> bool:
@@ -142,16 +192,6 @@ def _does_jinja_more(model: Model, plugins: Plugins) -> bool:
         return jinja.tool_round_trip or not go.tool_round_trip
     same = jinja.capabilities == go.capabilities and "tools" in go.capabilities
     return same and jinja.tool_round_trip and not go.tool_round_trip
-
-
-def takes_suffix(model: Model, plugins: Plugins, *, go_template: bool | None = None) -> bool:
-    """Whether the template of a model has a place for what follows a gap."""
-    try:
-        renderer, template = choose_template(model, plugins, go_template=go_template)
-        known = plugins.renderers.get(renderer)
-        return known is not None and "insert" in known[1].describe(template).capabilities
-    except CorralError:  # which a request will tell
-        return False
 
 
 def check_template(template: str, plugins: Plugins) -> None:
@@ -169,6 +209,25 @@ def check_template(template: str, plugins: Plugins) -> None:
 
 
 def _messages(call: CompletionCall) -> tuple[Message, ...]:
+    """The conversation as it is rendered."""
+    messages = _all_messages(call)
+    if call.model.family.startswith("qwen3") or call.model.name.model == "deepseek-r1":
+        return _without_thoughts(messages)
+    return messages
+
+
+def _without_thoughts(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Take thoughts out of the texts of assistants before the last question, as Ollama does."""
+    last = max((place for place, m in enumerate(messages) if m.role == "user"), default=-1)
+    return tuple(
+        msgspec.structs.replace(m, content=_THOUGHT.sub("", m.content))
+        if place < last and m.role == "assistant" and _THOUGHT.search(m.content)
+        else m
+        for place, m in enumerate(messages)
+    )
+
+
+def _all_messages(call: CompletionCall) -> tuple[Message, ...]:
     own = () if call.context_ids else tuple(_message(call.model, m) for m in call.model.messages)
     if call.messages is not None:
         messages = (*own, *call.messages)

@@ -6,12 +6,12 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
 from corral_kernel.addresses import parse_host
 from corral_kernel.calls import BackendChoice, Call, CompletionCall, EncodeCall, RunningModel
+from corral_kernel.chat_formats import settled, with_format
 from corral_kernel.choosing import load_failed
 from corral_kernel.completion import Completion, Encoding, Granted, begin, gather_vectors
+from corral_kernel.completion_jobs import CompletionJobs, checked_format, with_untold
 from corral_kernel.contracts import RegistryPlaces
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
@@ -27,8 +27,6 @@ from corral_kernel.errors import (
     WorkerHungError,
 )
 from corral_kernel.fields import fields_of
-from corral_kernel.formats import check_format, format_kind
-from corral_kernel.forwarding import check_forwarded_format
 from corral_kernel.frames import Encode, Generate
 from corral_kernel.lockfile import read_lock
 from corral_kernel.locking import Locking, make_store
@@ -40,10 +38,6 @@ from corral_kernel.plugins import KERNEL, Plugins
 from corral_kernel.prompts import (
     check_template,
     choose_template,
-    forwarded_prompt,
-    prompt_spec,
-    takes_suffix,
-    untold,
 )
 from corral_kernel.remotes import DEFAULT_REMOTES, RemotePolicy
 from corral_kernel.scheduler import Hold, Lease, Limits, Scheduler
@@ -58,8 +52,6 @@ from corral_kernel.transfers import Manner, Transfers
 
 T = TypeVar("T")
 NS = 1_000_000_000
-REPEAT_LIMIT = 32
-SHORT_FORMAT_BYTES = 4096
 Need = Literal["completion", "embedding"]
 
 _log = logging.getLogger(__name__)
@@ -100,6 +92,7 @@ class Corral:
         self.locking = Locking(self.store, self.transfers, locked)
         self.remotes = RemotePolicy(_allowed(settings))
         self._planner = Planner(self.plugins, settings)
+        self._jobs = CompletionJobs(self.plugins, go_template=settings.go_template)
         self._warned = WarningLog()
         self._scheduler: Scheduler | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -193,8 +186,8 @@ class Corral:
         return None
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
-        """What works with a model here: `completion`, `insert` besides, `embedding`, or nothing."""
-        return self._with_insert(model, self._planner.capabilities(model))
+        """What works with a model here: `completion`, what its template adds, `embedding`, …."""
+        return self._with_format(model, self._planner.capabilities(model))
 
     def capabilities_for(self, call: Call) -> tuple[str, ...]:
         """What works for a call, on the backend that it or its model asks for.
@@ -206,13 +199,13 @@ class Corral:
         if (call.options.get(BACKEND.name) or call.model.parameters.get(BACKEND.name)) is None:
             return self.capabilities(call.model)
         claim = self._planner.choosing.choose(call.model, call.options).bid.claim
-        return self._with_insert(call.model, claim.capabilities)
+        return self._with_format(call.model, claim.capabilities)
 
-    def _with_insert(self, model: Model, capabilities: tuple[str, ...]) -> tuple[str, ...]:
-        if "completion" not in capabilities or "insert" in capabilities or model.is_remote:
+    def _with_format(self, model: Model, capabilities: tuple[str, ...]) -> tuple[str, ...]:
+        if "completion" not in capabilities or model.is_remote:
             return capabilities
-        takes = takes_suffix(model, self.plugins, go_template=self.settings.go_template)
-        return (*capabilities, "insert") if takes else capabilities
+        go_template = self.settings.go_template
+        return with_format(model, capabilities, self.plugins, go_template=go_template)
 
     def backend_of(self, model: Model) -> BackendChoice:
         """Which backend would run a model, why that one, and who else could; or why none does."""
@@ -294,9 +287,11 @@ class Corral:
             CorralError: Whatever else keeps it from beginning.
         """
         plan = self._plan(call, "completion")
-        warnings = (*plan.warnings, *untold(call, plan.want.claim))
-        plan = msgspec.structs.replace(plan, warnings=warnings)
-        job = self._generate(call, plan, await self._constraint(call, plan))
+        has = self._with_format(call.model, plan.want.claim.capabilities)
+        call = settled(call, has, self.plugins)
+        constraint = await checked_format(call, plan, self.plugins)
+        job = self._jobs.make(call, plan, constraint)
+        plan = with_untold(plan, call, job)
         completion = await self._begin(call, plan, job, begin)
         self._warned.add(completion.warnings)
         return completion
@@ -337,7 +332,7 @@ class Corral:
         )
 
         def make_job(completion: CompletionCall, plan: Plan) -> Generate:
-            return self._generate(completion, plan, "")
+            return self._jobs.make(completion, plan, "")
 
         return compare((first, second), call.prompts, self._lease_alone, make_job)
 
@@ -451,58 +446,6 @@ class Corral:
         names = {sampler.name for sampler in job.chain.samplers}
         giving = (self.plugins.samplers[name][0] for name in names)
         return error.alone and (bool(job.constraint) or any(p is not KERNEL for p in giving))
-
-    async def _constraint(self, call: CompletionCall, plan: Plan) -> str:
-        """Check a format; a long one in a thread, since that may take a tenth of a second."""
-        given = call.format
-        if not given:
-            return ""
-        if plan.want.claim.takes != "tokens":
-            kind = format_kind(given)
-            check_forwarded_format(kind, call.model, plan.want.claim)
-            if kind not in self.plugins.constraints:  # the engine's own affair
-                return kind
-        if len(given) <= SHORT_FORMAT_BYTES:
-            return check_format(given, self.plugins)
-        return await asyncio.to_thread(check_format, given, self.plugins)
-
-    def _generate(self, call: CompletionCall, plan: Plan, constraint: str) -> Generate:
-        if plan.want.claim.takes != "tokens":
-            return self._forward(call, plan, constraint)
-        chat = call.messages is not None
-        shift = call.model.family != "deepseek2" if call.shift is None else call.shift
-        return Generate(
-            job_id=0,
-            prompt=prompt_spec(call, self.plugins, go_template=self.settings.go_template),
-            options=plan.options,
-            chain=plan.chain,
-            adapters=plan.adapters,
-            constraint=constraint,
-            format=call.format or b"",
-            shift=shift,
-            logprobs=call.logprobs,
-            repeat_limit=0 if chat else REPEAT_LIMIT,
-            render_only=call.render_only,
-            want_ids=not chat and not call.raw,
-            now=time.time(),
-        )
-
-    def _forward(self, call: CompletionCall, plan: Plan, constraint: str) -> Generate:
-        """Make a job for an engine with a loop of its own."""
-        return Generate(
-            job_id=0,
-            prompt=forwarded_prompt(
-                call, self.plugins, plan.want.claim, go_template=self.settings.go_template
-            ),
-            options=plan.options,
-            constraint=constraint,
-            format=call.format or b"",
-            logprobs=call.logprobs,
-            render_only=call.render_only,
-            now=time.time(),
-            target=call.model.config.remote_model,
-            sampling=plan.sampling,
-        )
 
 
 def _allowed(settings: Settings) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from corral_kernel.contracts.chat import (
     Part,
     TemplateTraits,
     TextPart,
+    ToolChoice,
 )
 from corral_kernel.contracts.chat_parsers import (
     AnswerSpec,
@@ -143,6 +144,7 @@ __all__ = [
     "TokenEngine",
     "TokenSegment",
     "Tokenizer",
+    "ToolChoice",
     "Trigger",
     "Work",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -70,6 +70,18 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
 
 Part = TextPart | MediaPart
+
+
+class ToolChoice(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether an answer may, must or must not be a call.
+
+    Args:
+        mode: `auto`: as the model likes; `none`: no call; `required`: a call.
+        name: Of the one tool that is to be called, with `required`; empty: any.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str = ""
 
 
 class TemplateTraits(Struct, frozen=True, kw_only=True):

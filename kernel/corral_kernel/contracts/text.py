@@ -7,10 +7,11 @@ is refused by name before it is asked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from corral_kernel.contracts.chat import Message
+from corral_kernel.contracts.chat import Message, ToolChoice
+from corral_kernel.contracts.chat_parsers import CallPart
 from corral_kernel.contracts.engine import Engine
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class TextRequest:
             is not set, so that the engine's own defaults hold.
         format: JSON text of a format to enforce; empty: free text.
         logprobs: Report the log-probability of each token, and of this many others.
+        tools: That the model may call, as OpenAI writes them; only with `messages`.
+        tool_choice: Whether it is to call one.
+        think: Whether to think, or how much; None: not said; only with `messages`.
     """
 
     job_id: int
@@ -56,14 +60,18 @@ class TextRequest:
     sampling: Mapping[str, Any]
     format: bytes = b""
     logprobs: int | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    think: bool | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A piece of an answer."""
+    """A piece of an answer; calls that it completes come after its text."""
 
     content: str = ""
     thinking: str = ""
+    calls: tuple[CallPart, ...] = ()
     logprobs: tuple[PieceLogprob, ...] = ()
 
 

@@ -1,8 +1,13 @@
-"""How what a sampler or constraint raises becomes its request's error."""
+"""How what a sampler, constraint or parser raises becomes its request's error."""
 
 from typing import ClassVar
 
-from corral_kernel.errors import ConstraintFailedError, CorralError, SamplerFailedError
+from corral_kernel.errors import (
+    ConstraintFailedError,
+    CorralError,
+    ParserFailedError,
+    SamplerFailedError,
+)
 
 
 class OverrunError(BaseException):
@@ -26,6 +31,11 @@ def sampler_failed(name: str, error: BaseException) -> CorralError:
 def constraint_failed(name: str, error: BaseException) -> CorralError:
     """Make the error of a request whose constraint raised; an error of the kernel's own stays."""
     return error if isinstance(error, CorralError) else ConstraintFailedError(name, _words(error))
+
+
+def parser_failed(name: str, error: BaseException) -> CorralError:
+    """Make the error of a request whose parser raised; an error of the kernel's own stays."""
+    return error if isinstance(error, CorralError) else ParserFailedError(name, _words(error))
 
 
 def _words(error: BaseException) -> str:

@@ -45,7 +45,12 @@ def create_model(
         StoreError: If a blob is missing or cannot be stored.
     """
     name = check_request(request)
-    config = msgspec.structs.replace(config_from_info(request.info), requires=request.requires)
+    config = msgspec.structs.replace(
+        config_from_info(request.info),
+        requires=request.requires,
+        renderer=request.renderer,
+        parser=request.parser,
+    )
     stub = parse_stub(request)
     if stub is not None:
         config = msgspec.structs.replace(config, remote_host=stub[0], remote_model=stub[1])

@@ -36,10 +36,10 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     requires: str = ""
     remote_host: str = ""  # the server that has `base`, which no model here is then
     info: Mapping[str, Any] = {}  # facts for the config, in place of what the weights say
+    renderer: str = ""  # the name of what renders its chats, in place of its template
+    parser: str = ""  # the name of what reads its answers
     # What later releases do; asked for, each is refused by name.
     draft_files: Mapping[str, str] = {}
-    renderer: str = ""
-    parser: str = ""
     quantize: str = ""
     draft_quantize: str = ""
 
@@ -89,8 +89,6 @@ def _refuse_later_work(request: CreateRequest) -> None:
     refused = {
         "draft_files": (request.draft_files, "draft models (DRAFT) are"),
         "quantize": (request.quantize, "quantizing while creating is"),
-        "renderer": (request.renderer, "choosing a built-in renderer (RENDERER) is"),
-        "parser": (request.parser, "choosing a built-in parser (PARSER) is"),
     }
     for field, (given, what) in refused.items():
         if given:

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from corral_kernel import frames
+from corral_kernel import framing
 from corral_kernel.errors import CorralError, FrameError, WorkerError
 from corral_kernel.supervisor.output_tail import OutputTail
 from corral_kernel.supervisor.watchdog import Watchdog
@@ -39,7 +39,7 @@ class ChildProcess(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
-        self._assembler = frames.Assembler()
+        self._assembler = framing.Assembler()
         self._writer = Writer()
         self._watchdog = Watchdog(self._silent)
         self._cause: CorralError | None = None

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from corral_kernel.errors import CancelledJobError, CorralError, RemoteJobError
-from corral_kernel.frames import Done, Failed, JobEvent, Text
+from corral_kernel.frames import Done, Failed, JobEvent, Text, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class JobStream:
         if isinstance(event, Failed):
             self.fail(self._error or RemoteJobError(event.code, event.message))
             return
-        if isinstance(event, Text):
-            self._put_text(event)
+        if isinstance(event, Text | ToolCall):
+            self._put_piece(event)
         else:
             self._events.append((event, 0))
         if isinstance(event, Done):
@@ -123,12 +123,16 @@ class JobStream:
 
     # ----------------------------------------------------------------------------- privately
 
-    def _put_text(self, event: Text) -> None:
-        cost = 1 + len(event.logprobs)
+    def _put_piece(self, event: Text | ToolCall) -> None:
+        cost = 1 + (len(event.logprobs) if isinstance(event, Text) else 0)
         self._unread += cost
         if len(self._events) >= self._limits.merge_after:
             last, last_cost = self._events[-1]
-            if isinstance(last, Text) and not (last.content and event.thinking):
+            if (
+                isinstance(last, Text)
+                and isinstance(event, Text)
+                and not (last.content and event.thinking)
+            ):
                 self._events.pop()
                 event, cost = _merged(last, event), last_cost + cost
         self._events.append((event, cost))

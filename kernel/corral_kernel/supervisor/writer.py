@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from corral_kernel import frames
+from corral_kernel import frames, framing
 from corral_kernel.errors import InvalidRequestError
 
 
@@ -44,7 +44,7 @@ class Writer:
         if self._transport is None:
             return
         self._next_stream += 1
-        pieces = frames.to_frames(_encode(message), self._next_stream)
+        pieces = framing.to_frames(_encode(message), self._next_stream)
         self._transport.write(next(pieces))
         second = next(pieces, None)
         if second is not None:

@@ -67,12 +67,12 @@ class Scored(Running):
         """None: each row is to be the model's own."""
         return ()
 
-    def text(self) -> Scores | None:
+    def events(self) -> Sequence[Scores]:
         """At the end, all that was measured."""
         if not self.reason:
-            return None
+            return ()
         text, offsets = _shown(self._chosen, self._tokenizer)
-        return Scores(
+        scores = Scores(
             job_id=self.id,
             token_ids=tuple(self._chosen),
             best_ids=tuple(self._best),
@@ -83,6 +83,7 @@ class Scored(Running):
             rows=pack(self._rows),
             divergences=tuple(self._divergences),
         )
+        return (scores,)
 
     def _measure(self, row: NDArray[np.float32]) -> int:
         place, follow = len(self._chosen), self._score.follow

@@ -3,13 +3,14 @@
 import codecs
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from corral_kernel.checking import sound_text
-from corral_kernel.contracts import Ending, Piece, PieceLogprob, TextRequest
+from corral_kernel.contracts import CallPart, Ending, EndReason, Piece, PieceLogprob, TextRequest
 from corral_kernel.errors import EngineError
-from corral_kernel.frames import Accepted, Done, Generate, Text, TokenLogprob
+from corral_kernel.frames import Accepted, Done, Generate, JobEvent, Text, TokenLogprob
 from corral_kernel.worker.output import Output
+from corral_kernel.worker.reading import Reader
 
 IMPOSSIBLE = -9999.0  # in place of minus infinity, which JSON cannot say
 MOST_COUNT = 1 << 53
@@ -35,6 +36,9 @@ def text_request(spec: Generate, prompt: str | None) -> TextRequest:
         sampling=spec.sampling,
         format=spec.format,
         logprobs=spec.logprobs,
+        tools=spec.prompt.tools if prompt is None else (),
+        tool_choice=spec.tool_choice,
+        think=spec.prompt.think if prompt is None else None,
     )
 
 
@@ -46,14 +50,16 @@ class TextAnswer:
 
     Args:
         request: Its job's.
+        reader: What makes events of the text; None: all of it is content.
 
     Attributes:
         id: Of the job.
     """
 
-    def __init__(self, request: TextRequest) -> None:
+    def __init__(self, request: TextRequest, reader: Reader | None = None) -> None:
         self.id = request.job_id
         self.request = request
+        self._reader = Reader(request.job_id) if reader is None else reader
         self._output = Output(request.stop)
         self._content, self._thinking = _Unicode(), _Unicode()
         self._begun_ns = self._first_ns = 0
@@ -68,22 +74,23 @@ class TextAnswer:
         """It has room: the engine is asked now."""
         self._begun_ns = time.perf_counter_ns()
 
-    def take(self, item: Piece | Ending) -> Iterator[Text | Done]:
+    def take(self, item: Piece | Ending) -> Iterator[JobEvent]:
         """Take what the engine gave; give the events that this decides, `Done` at the end.
 
         Raises:
             EngineError: If it is neither a piece nor an end as the contract has them.
+            CorralError: If the parser fails.
         """
         if isinstance(item, Piece):
             yield from self._take_piece(item)
         elif isinstance(item, Ending) and item.reason in ("stop", "length"):
-            yield from self._text(self._output.end())
+            yield from self._events(self._output.end(), ends=item.reason)
             yield self._done(item.reason, item)
         else:
             raise EngineError(f"the engine gave {_described(item)} where a piece or an end was due")
 
-    def _take_piece(self, piece: Piece) -> Iterator[Text | Done]:
-        if not self._first_ns and (piece.content or piece.thinking or piece.logprobs):
+    def _take_piece(self, piece: Piece) -> Iterator[JobEvent]:
+        if not self._first_ns and piece != _NO_PIECE:
             self._first_ns = time.perf_counter_ns()
         self._told_tokens += len(piece.logprobs)
         content = ""
@@ -91,15 +98,22 @@ class TextAnswer:
             content += self._output.feed(data, logprob)
             if self._output.stopped:
                 break
-        yield from self._text(content, self._thinking.feed(piece.thinking).decode("utf-8"))
-        if self._output.stopped:
+        thinking = self._thinking.feed(piece.thinking).decode("utf-8")
+        if thinking:
+            yield Text(job_id=self.id, thinking=thinking)
+        stopped = self._output.stopped or self._reader.ended
+        yield from self._events(content, ends="stop" if stopped else None)
+        for part in piece.calls:
+            yield self._reader.event(_sound(part))
+        if stopped:
             # The engine is not asked for its counts: it would first have to write on to its end.
             yield self._done("stop", Ending(output_tokens=self._told_tokens))
 
-    def _text(self, content: str, thinking: str = "") -> Iterator[Text]:
-        logprobs = self._output.logprobs()
-        if content or thinking or logprobs:
-            yield Text(job_id=self.id, content=content, thinking=thinking, logprobs=logprobs)
+    def _events(self, content: str, ends: EndReason | None) -> Sequence[JobEvent]:
+        self._reader.feed(content)
+        if ends is not None:
+            self._reader.finish(ends)
+        return self._reader.take(self._output.logprobs())
 
     def _tokens(self, piece: Piece) -> Iterator[tuple[bytes, TokenLogprob | None]]:
         """The content by its tokens, where these are told and come to just that."""
@@ -124,6 +138,13 @@ class TextAnswer:
             output_tokens=_count(ending.output_tokens),
             output_ns=now - first,
         )
+
+
+_NO_PIECE = Piece()
+
+
+def _sound(part: CallPart) -> CallPart:
+    return CallPart(part.index, sound_text(part.name), sound_text(part.arguments), part.last)
 
 
 class _Unicode:

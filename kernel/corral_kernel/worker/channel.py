@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from corral_kernel import frames
+from corral_kernel import frames, framing
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Channel:
         """Write one message; a server that is gone ends this process."""
         self._stream += 1
         try:
-            for frame in frames.to_frames(frames.encode(message), self._stream):
+            for frame in framing.to_frames(frames.encode(message), self._stream):
                 self._sock.sendall(frame)
         except OSError:
             os._exit(EXIT_CHANNEL_BROKEN)
@@ -50,7 +50,7 @@ class Channel:
         threading.Thread(target=self._read, args=arguments, name="reader", daemon=True).start()
 
     def _read(self, decode: Callable[[bytes], T], take: Callable[[T], None]) -> None:
-        assembler = frames.Assembler()
+        assembler = framing.Assembler()
         status = EXIT_CHANNEL_BROKEN
         try:
             while data := self._sock.recv(RECEIVE_BYTES):

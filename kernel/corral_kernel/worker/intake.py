@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from corral_kernel.contracts import (
+    AnswerSpec,
+    ChatParser,
     Conversation,
     Encoder,
     Engine,
@@ -21,6 +23,7 @@ from corral_kernel.worker.encoding import Encoding, tokenize
 from corral_kernel.worker.loop import Loop
 from corral_kernel.worker.preparing import Preparer
 from corral_kernel.worker.prompting import render
+from corral_kernel.worker.reading import Reader, answer_spec
 from corral_kernel.worker.texting import TextLoop
 
 AnyLoop = Loop | TextLoop
@@ -116,6 +119,7 @@ class TextIntake:
         self.engine = engine
         self.loop = loop
         self._renderers = {name: renderer for name, (_, renderer) in plugins.renderers.items()}
+        self._parsers = {name: parser for name, (_, parser) in plugins.parsers.items()}
 
     def completion(self, spec: Generate) -> Callable[[], None]:
         """Render, if the engine does not do that itself."""
@@ -127,7 +131,8 @@ class TextIntake:
         if spec.render_only:
             accepted = Accepted(job_id=spec.job_id, prompt_tokens=0, rendered=prompt)
             return lambda: self.loop.close_with([accepted, Done(job_id=spec.job_id, reason="")])
-        answer = TextAnswer(text_request(spec, prompt))
+        reader = Reader(spec.job_id, *self._read_by(spec, prompt or ""))
+        answer = TextAnswer(text_request(spec, prompt), reader)
         return lambda: self.loop.take(answer)
 
     def vectors(self, spec: Encode) -> Callable[[], None]:
@@ -147,7 +152,23 @@ class TextIntake:
                 f"format {spec.constraint!r} cannot be enforced: {where}; it enforces {does}"
             )
 
+    def _read_by(
+        self, spec: Generate, rendered: str
+    ) -> tuple[ChatParser | None, AnswerSpec | None]:
+        if spec.reading is None:
+            return None, None
+        parser = self._parsers.get(spec.reading.parser)
+        if parser is None:
+            raise PluginError(f"no plugin gives the parser {spec.reading.parser!r} here")
+        return parser, answer_spec(spec, rendered)
+
     def _rendered(self, spec: Generate) -> str:
-        conversation = Conversation(messages=spec.prompt.messages, now=spec.now)
+        conversation = Conversation(
+            messages=spec.prompt.messages,
+            now=spec.now,
+            tools=spec.prompt.tools,
+            think=spec.prompt.think,
+            suffix=spec.prompt.suffix,
+        )
         parts = render(spec.prompt, conversation, self._renderers)
         return "".join(part.text for part in parts if isinstance(part, TextPart))

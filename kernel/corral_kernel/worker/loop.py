@@ -217,8 +217,7 @@ class Loop:
             return
         if not job.reason and job.is_full and not self._make_room(job, chosen):
             return
-        if (text := job.text()) is not None:
-            self._events.append(text)
+        self._events += job.events()
         if job.reason:
             self._close(job.id, job.done())
         elif job.id in self._paused:
@@ -245,11 +244,15 @@ class Loop:
         """The window is full: end the job, or forget half of what is not to be kept.
 
         Returns:
-            False if the job waits to be admitted again, with its text written.
+            False if the job is over, or waits to be admitted again, with its text written.
         """
         spans = {t: t.to_forget(len(chosen)) for t in job.tracks if t.is_full}
         if not job.spec.shift or None in spans.values():
-            job.finish("length")
+            try:
+                job.finish("length")
+            except CorralError as error:  # of its parser
+                self.blame(job.id, error)
+                return False
             return True
         assert self._engine is not None
         moved = True
@@ -263,8 +266,7 @@ class Loop:
         for track in job.tracks:
             track.renew()
         self._waiting.appendleft(job)
-        if (text := job.text()) is not None:
-            self._events.append(text)
+        self._events += job.events()
         return False
 
     # ------------------------------------------------------------------------------- the ends

@@ -8,21 +8,29 @@ from typing import Any
 import msgspec
 
 from corral_kernel.contracts import (
+    AnswerSpec,
+    ChatParser,
     Companion,
     Constrained,
     Constraint,
     Plan,
     TokenEngine,
 )
-from corral_kernel.errors import InvalidFormatError, InvalidOptionError, UnsupportedError
+from corral_kernel.errors import (
+    InvalidFormatError,
+    InvalidOptionError,
+    PluginError,
+    UnsupportedError,
+)
 from corral_kernel.frames import Accepted, Done, Generate, JobEvent, PromptSpec
 from corral_kernel.plugins import KERNEL, Plugins
 from corral_kernel.sampling import Chooser, HistoryView, build_chain
 from corral_kernel.sampling.chain import companions_of
-from corral_kernel.sampling.failures import constraint_failed
+from corral_kernel.sampling.failures import ANYTHING, constraint_failed, parser_failed
 from corral_kernel.tasks.scoring import Scored
 from corral_kernel.worker.course import Course
 from corral_kernel.worker.prompting import Built, PromptBuilder
+from corral_kernel.worker.reading import Reader, answer_spec
 from corral_kernel.worker.running import Running
 from corral_kernel.worker.track import Track
 
@@ -47,6 +55,8 @@ class Preparer:
         self._own = {name for name, (plugin, _) in plugins.samplers.items() if plugin is KERNEL}
         renderers = {name: renderer for name, (_, renderer) in plugins.renderers.items()}
         self._builder = PromptBuilder(engine, renderers)
+        self._parsers = {name: parser for name, (_, parser) in plugins.parsers.items()}
+        self._kept_ids: dict[frozenset[str], frozenset[int]] = {}
         self._companion_ids = itertools.count(-1, -1)  # none of the server's
 
     def render(self, spec: Generate) -> list[JobEvent]:
@@ -66,6 +76,8 @@ class Preparer:
             CorralError: What is wrong with the request.
         """
         built = self._build(spec)
+        told = answer_spec(spec, built.text)
+        parser = None if told is None else self._parser(spec)
         tokenizer, info = self._engine.tokenizer, self._engine.info
         track = self._track(spec, spec.job_id, built, _seed(spec))
         wanted = companions_of(spec.chain.samplers, self._samplers)
@@ -78,20 +90,33 @@ class Preparer:
             piece_count=len(tokenizer.pieces),
             end_ids=sorted(tokenizer.end_ids),
         )
-        if plan is None and spec.constraint:
-            plan = Plan(steps=(Constrained(kind=spec.constraint, format=spec.format),))
+        reader = Reader(spec.job_id, parser, told)
+        warnings = self._warnings(companions)
+        answer = None
+        if spec.constraint:
+            answer = Constrained(kind=spec.constraint, format=spec.format)
+        if parser is None or told is None:
+            if plan is None and answer is not None:
+                plan = Plan(steps=(answer,))
+            course = self._course(plan, chooser)
+        else:
+            told = msgspec.structs.replace(told, answer=answer)
+            course, untold = self._course_of(parser, told, chooser)
+            warnings += untold
         foreign = any(sampler.name not in self._own for sampler in spec.chain.samplers)
         kind = Running if spec.score is None else Scored
         return kind(
             spec,
             track=track,
             companions=companions,
-            accepted=_accepted(spec, built, warnings=self._warnings(companions)),
+            accepted=_accepted(spec, built, warnings=warnings),
             chooser=chooser,
-            course=None if plan is None else Course(plan, chooser, tokenizer, self._compile),
+            course=course,
+            reader=reader,
+            kept_ids=self._kept(reader.kept),
             tokenizer=tokenizer,
             drafts=self._drafts if "drafts" in info.capabilities else 0,
-            guarded=foreign or plan is not None,
+            guarded=foreign or course is not None or parser is not None,
         )
 
     def _warnings(self, companions: Sequence[Track]) -> tuple[str, ...]:
@@ -136,6 +161,59 @@ class Preparer:
             built = self._build(msgspec.structs.replace(spec, prompt=prompt))
             tracks.append(self._track(spec, next(self._companion_ids), built, seed=0))
         return tracks
+
+    def _parser(self, spec: Generate) -> ChatParser:
+        assert spec.reading is not None
+        parser = self._parsers.get(spec.reading.parser)
+        if parser is None:
+            raise PluginError(f"no plugin gives the parser {spec.reading.parser!r} here")
+        return parser
+
+    def _kept(self, texts: frozenset[str]) -> frozenset[int]:
+        """Control tokens whose literal texts occur in some texts."""
+        found = self._kept_ids.get(texts)
+        if found is None:
+            tokenizer = self._engine.tokenizer
+            pieces = {
+                i: tokenizer.pieces[i].decode(errors="replace") for i in tokenizer.control_ids
+            }
+            found = frozenset(i for i, p in pieces.items() if p and any(p in t for t in texts))
+            self._kept_ids[texts] = found
+        return found
+
+    def _course(self, plan: Plan | None, chooser: Chooser) -> Course | None:
+        if plan is None:
+            return None
+        return Course(plan, chooser, self._engine.tokenizer, self._compile)
+
+    def _course_of(
+        self, parser: ChatParser, told: AnswerSpec, chooser: Chooser
+    ) -> tuple[Course | None, tuple[str, ...]]:
+        """The plan of a parser, begun. Where calls cannot be held to schemas they stay free.
+
+        Returns:
+            That, and warnings.
+
+        Raises:
+            UnsupportedError: If a call is to be forced, and cannot be.
+        """
+        try:
+            return self._course(self._plan(parser, told), chooser), ()
+        except (InvalidFormatError, PluginError) as error:
+            if told.force_call:
+                raise UnsupportedError(f"no call of a tool can be forced here: {error}") from error
+            if not told.tools or not told.constrain_tools or told.answer is not None:
+                raise
+            why = f"arguments of calls are not held to the schemas of their tools: {error}"
+        free = msgspec.structs.replace(told, constrain_tools=False)
+        return self._course(self._plan(parser, free), chooser), (why,)
+
+    @staticmethod
+    def _plan(parser: ChatParser, told: AnswerSpec) -> Plan | None:
+        try:
+            return parser.plan(told)
+        except ANYTHING as error:
+            raise parser_failed(parser.name, error) from error
 
     def _compile(self, step: Constrained) -> Constraint:
         kind = self._constraints.get(step.kind)

@@ -102,6 +102,7 @@ class PromptBuilder:
             now=now,
             think=spec.think,
             suffix=spec.suffix,
+            tools=spec.tools,
         )
         return render(spec, conversation, self._renderers)
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from corral_kernel.contracts import Admission, Tokenizer
-from corral_kernel.frames import Accepted, Done, Generate, JobEvent, Text, TokenLogprob
+from corral_kernel.contracts import Admission, EndReason, Tokenizer
+from corral_kernel.frames import Accepted, Done, Generate, JobEvent, TokenLogprob
 from corral_kernel.sampling import Chooser, RawProbs, forced_logprob
 from corral_kernel.worker.ahead import Ahead
 from corral_kernel.worker.course import Course
 from corral_kernel.worker.drafting import PromptLookup
 from corral_kernel.worker.output import Output, RepeatGuard
+from corral_kernel.worker.reading import Reader
 from corral_kernel.worker.track import Track
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Running:
         accepted: To be reported when the loop takes it.
         chooser: Chooses its tokens; its view is the track's.
         course: The plan that its answer follows, if there is one.
+        reader: What makes events of its text; None: all text is content.
+        kept_ids: Control tokens that the reader has to see.
         tokenizer: The model's.
         drafts: Draft tokens a step; 0: none.
         guarded: Whether strangers' code runs in it.
@@ -51,6 +54,8 @@ class Running:
         accepted: Accepted,
         chooser: Chooser,
         course: Course | None = None,
+        reader: Reader | None = None,
+        kept_ids: frozenset[int] = frozenset(),
         tokenizer: Tokenizer,
         drafts: int = 0,
         guarded: bool = False,
@@ -68,6 +73,8 @@ class Running:
         self._course = course
         self._view = track.view
         self._tokenizer = tokenizer
+        self._reader = Reader(spec.job_id) if reader is None else reader
+        self._hidden_ids = tokenizer.control_ids - kept_ids
         self._prompt_ids = track.view.token_ids.tolist() if spec.want_ids else []
         self._answer_ids: list[int] = []
         self._shortlist: Callable[[int], Sequence[tuple[int, float]]] | None = None
@@ -75,7 +82,6 @@ class Running:
         self._guard = RepeatGuard(spec.repeat_limit)
         self._limit = _limit(spec.options.num_predict, track.view.context_tokens)
         self._answer: list[str] = []
-        self._unsent = 0  # the first piece of the answer that is still to be sent
         self._logprobs: list[TokenLogprob] = []
         self._lookup = PromptLookup(drafts) if drafts and not companions else None
         self._drafts: Sequence[int] = ()
@@ -184,15 +190,11 @@ class Running:
         if held is not None and held.is_slow:
             held.make_ahead(ahead.submit)
 
-    def text(self) -> JobEvent | None:
-        """The piece of the answer that this step decided, if any."""
-        content = "".join(self._answer[self._unsent :])
-        self._unsent = len(self._answer)
+    def events(self) -> Sequence[JobEvent]:
+        """What this step decided of the answer, if anything."""
         logprobs = tuple(self._logprobs)
         self._logprobs.clear()
-        if not content and not logprobs:
-            return None
-        return Text(job_id=self.id, content=content, logprobs=logprobs)
+        return self._reader.take(logprobs)
 
     def done(self) -> Done:
         """The end."""
@@ -230,16 +232,18 @@ class Running:
             self.finish("stop")
             return
         self._answer_ids.append(token_id)
-        shown = token_id not in self._tokenizer.control_ids
+        shown = token_id not in self._hidden_ids
         piece = self._tokenizer.pieces[token_id] if shown else b""
         text = self._output.feed(piece, self._logprob(token_id, probs))
         if (text or not self._output.holds) and self._guard.tripped(text):
             self.finish("repeat")
             return
         self._emit(text)
-        if self._output.stopped:
-            self.reason = "stop"
-        elif self._course is not None and self._followed(self._course, token_id):
+        if (
+            self._output.stopped
+            or self._reader.ended
+            or (self._course is not None and self._followed(self._course, token_id))
+        ):
             self.finish("stop")
         elif self._count >= self._limit:
             self.finish("length")
@@ -290,14 +294,16 @@ class Running:
             answer = self._tokenizer.encode("".join(self._answer), special=False)
         return (*self._prompt_ids, *answer)
 
-    def finish(self, reason: str) -> None:
+    def finish(self, reason: EndReason) -> None:
         """End it; text that was held back is given."""
         self.reason = reason
         self._emit(self._output.end())
+        self._reader.finish(reason)
 
     def _emit(self, text: str) -> None:
         if text:
             self._answer.append(text)
+            self._reader.feed(text)
         self._logprobs.extend(self._output.logprobs())
 
 

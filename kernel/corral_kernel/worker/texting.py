@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 
 from corral_kernel.contracts import Ending, Piece, TextEngine
 from corral_kernel.errors import CancelledJobError, EngineError
-from corral_kernel.frames import Done, Encode, JobEvent, Step, Text
+from corral_kernel.frames import Done, Encode, JobEvent, Step
 from corral_kernel.worker.answering import TextAnswer
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import vector_events
@@ -168,7 +168,7 @@ class TextLoop:
         if done is not None:
             self._close(job.id, done)
 
-    def _pass_on(self, job: _Open, events: Iterable[Text | Done]) -> Done | None:
+    def _pass_on(self, job: _Open, events: Iterable[JobEvent]) -> Done | None:
         """Have events written, unless the job is over; give the end, which is yet to be."""
         for event in events:
             if isinstance(event, Done):

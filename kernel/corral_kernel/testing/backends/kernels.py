@@ -171,7 +171,8 @@ class RunningKernel:
             async for event in completion:
                 if isinstance(event, Done):
                     return Answer(completion.accepted, pieces, event, completion.warnings)
-                pieces.append(event)
+                if isinstance(event, Text):
+                    pieces.append(event)
         raise ContractBrokenError("an answer ended without its end")
 
     def embed(self, model: str, *texts: str, **given: Any) -> NDArray[np.float32]:
