@@ -1,6 +1,7 @@
 """`/api/chat`: a conversation, continued."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from corral_api.references import find_model
 from corral_api.wire import requests
 from corral_api.wire.receive import receive
 from corral_api.wire.requests import ChatRequest
-from corral_api.wire.responses import ChatResponse, ResponseMessage
+from corral_api.wire.responses import ChatResponse, ResponseMessage, ToolCall
 from corral_api.wire.times import now_text
 from corral_kernel.calls import CompletionCall
 from corral_kernel.contracts.chat import Message
@@ -60,7 +61,20 @@ def _call(body: ChatRequest, model: Model) -> CompletionCall:
         shift=body.shift,
         logprobs=body.top_logprobs if body.logprobs else None,
         render_only=body.debug_render_only,
+        tools=tuple(map(_tool, body.tools)),
+        tool_choice=body.tool_choice,
     )
+
+
+def _tool(tool: requests.Tool) -> dict[str, Any]:
+    """Give a tool as OpenAI writes it, with the whole schema of its arguments."""
+    function = {
+        "name": tool.function.name,
+        **({"description": tool.function.description} if tool.function.description else {}),
+        "parameters": tool.function.parameters.schema or {},
+    }
+    items = {} if tool.items is None else {"items": tool.items}
+    return {"type": tool.type, **items, "function": function}
 
 
 def _message(message: requests.Message) -> Message:
@@ -75,12 +89,23 @@ def _message(message: requests.Message) -> Message:
 
 
 class _ChatWriter(Writer):
-    def write(self, text: Text = completions.NOTHING, *, done: bool = False, **more: Any) -> Any:
-        role = "" if "debug_info" in more else "assistant"
+    def write(
+        self,
+        text: Text = completions.NOTHING,
+        *,
+        calls: Sequence[ToolCall] = (),
+        done: bool = False,
+        **more: Any,
+    ) -> Any:
         return ChatResponse(
             model=self.model,
             created_at=now_text(),
-            message=ResponseMessage(role=role, content=text.content, thinking=text.thinking),
+            message=ResponseMessage(
+                role="" if "debug_info" in more else "assistant",
+                content=text.content,
+                thinking=text.thinking,
+                tool_calls=tuple(calls),
+            ),
             done=done,
             logprobs=logprobs_of(text.logprobs),
             **self.place,

@@ -11,11 +11,19 @@ from litestar import Request, Response
 from corral_api.answers import json_response
 from corral_api.errors import ErrorContext, remember
 from corral_api.streaming import LineStream, while_connected
+from corral_api.tool_calls import Calls
 from corral_api.wire.encode import encode_line
-from corral_api.wire.responses import Answer, DebugInfo, Logprob, TokenLogprob, logprob_raw
+from corral_api.wire.responses import (
+    Answer,
+    DebugInfo,
+    Logprob,
+    TokenLogprob,
+    ToolCall,
+    logprob_raw,
+)
 from corral_kernel import frames
 from corral_kernel.calls import Call, CompletionCall
-from corral_kernel.completion import Completion
+from corral_kernel.completion import Completion, Piece
 from corral_kernel.frames import Done, Text
 from corral_kernel.models import Model
 from corral_kernel.service import Corral
@@ -36,7 +44,10 @@ class Writer(ABC):
 
     Attributes:
         place: Where the model runs, for each object: on which server, by which name; else nothing.
+        calls_at_end: Calls of tools stand in the last object alone.
     """
+
+    calls_at_end = False
 
     def __init__(self, context: ErrorContext, started_ns: int, model: Model) -> None:
         self.context = context
@@ -48,11 +59,19 @@ class Writer(ABC):
         }
         self.load_ns = 0
         self.warnings: tuple[str, ...] = ()
+        self._calls = Calls()
         self._started_ns = started_ns
 
     @abstractmethod
-    def write(self, text: Text = NOTHING, *, done: bool = False, **more: Any) -> Answer:
-        """Make one object of a piece of text."""
+    def write(
+        self,
+        text: Text = NOTHING,
+        *,
+        calls: Sequence[ToolCall] = (),
+        done: bool = False,
+        **more: Any,
+    ) -> Answer:
+        """Make one object of a piece of text, or of calls."""
 
     def end_fields(self, _done: Done) -> dict[str, Any]:
         """Give what the last object of this route has beside the common fields."""
@@ -62,14 +81,22 @@ class Writer(ABC):
         """Make the answer to a request that only loads or unloads."""
         return self.write(done=True, done_reason=reason, warnings=self.warnings)
 
-    def line(self, event: Text | Done) -> bytes:
-        """Make the line of an event."""
+    def line(self, event: Piece | Done) -> bytes:
+        """Make the line of an event; a call has one when it is whole."""
+        if isinstance(event, frames.ToolCall):
+            self._calls.add(event)
+            calls = () if self.calls_at_end else self._calls.take()
+            return encode_line(self.write(calls=calls)) if calls else b""
         if isinstance(event, Text):
             return encode_line(self.write(event))
         return b"" if event.reason == REPEATED else encode_line(self.end(event))
 
-    def whole(self, texts: Sequence[Text], done: Done) -> Answer:
+    def whole(self, pieces: Sequence[Piece], done: Done) -> Answer:
         """Make the one object of an answer that is not streamed."""
+        texts = [piece for piece in pieces if isinstance(piece, Text)]
+        for piece in pieces:
+            if isinstance(piece, frames.ToolCall):
+                self._calls.add(piece)
         text = Text(
             job_id=0,
             content="".join(piece.content for piece in texts),
@@ -77,13 +104,14 @@ class Writer(ABC):
             logprobs=tuple(token for piece in texts for token in piece.logprobs),
         )
         if done.reason == REPEATED:
-            return self.write(text, warnings=self.warnings)
+            return self.write(text, calls=self._calls.take(), warnings=self.warnings)
         return self.end(done, text)
 
     def end(self, done: Done, text: Text = NOTHING) -> Answer:
         """Make the last object: why it ended, and what it took."""
         return self.write(
             text,
+            calls=self._calls.take(),
             done=True,
             done_reason=done.reason,
             total_duration=time.perf_counter_ns() - self._started_ns,
@@ -122,11 +150,11 @@ async def answer(
 
 
 async def _whole(completion: Completion, writer: Writer) -> Answer:
-    texts: list[Text] = []
+    pieces: list[Piece] = []
     async for event in completion:
         if isinstance(event, Done):
-            return writer.whole(texts, event)
-        texts.append(event)
+            return writer.whole(pieces, event)
+        pieces.append(event)
     raise AssertionError("a completion without an end")
 
 

@@ -1,6 +1,7 @@
 """`/api/generate`: one prompt, continued."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Request, Response, post
@@ -19,7 +20,7 @@ from corral_api.errors import ErrorContext, remember
 from corral_api.references import find_model
 from corral_api.wire.receive import receive
 from corral_api.wire.requests import GenerateRequest
-from corral_api.wire.responses import GenerateResponse
+from corral_api.wire.responses import GenerateResponse, ToolCall
 from corral_api.wire.times import now_text
 from corral_kernel.calls import CompletionCall
 from corral_kernel.errors import InvalidRequestError
@@ -80,13 +81,23 @@ def _call(body: GenerateRequest, model: Model) -> CompletionCall:
 
 
 class _GenerateWriter(Writer):
-    def write(self, text: Text = completions.NOTHING, *, done: bool = False, **more: Any) -> Any:
+    calls_at_end = True
+
+    def write(
+        self,
+        text: Text = completions.NOTHING,
+        *,
+        calls: Sequence[ToolCall] = (),
+        done: bool = False,
+        **more: Any,
+    ) -> Any:
         return GenerateResponse(
             model=self.model,
             created_at=now_text(),
             response=text.content,
             thinking=text.thinking,
             done=done,
+            tool_calls=tuple(ToolCall(function=call.function) for call in calls),
             logprobs=logprobs_of(text.logprobs),
             **self.place,
             **more,

@@ -57,7 +57,6 @@ def at_most(number: int) -> ArgumentCheck:
 
 
 _SERVER_VARIABLES: Final = tuple(name for name, found in VARIABLES.items() if found.of_server)
-_LATER: Final = "not in this release: "
 
 _INSECURE: Final = Flag("insecure", "ask the registry by plain http")
 
@@ -129,11 +128,11 @@ COMMANDS: Final = (
             Flag("format", 'form of the answer: "json" or a JSON schema', kind="string"),
             Flag(
                 "think",
-                f"{_LATER}think first (true, false, high, medium, low or max)",
+                "think first (true, false, high, medium, low or max)",
                 kind="string",
                 bare="true",
             ),
-            Flag("hidethinking", f"{_LATER}do not show what the model thinks"),
+            Flag("hidethinking", "do not show what the model thinks"),
             Flag("truncate", "embedding models: cut inputs that are too long (default true)"),
             Flag("dimensions", "embedding models: length of the vector", kind="int"),
             _INSECURE,

@@ -28,8 +28,8 @@ SET: Final = """Available Commands:
   /set noformat          Ask for answers in no special form
   /set verbose           Show timings after each answer
   /set quiet             Show no timings
-  /set think [level]     Not in this release: have the model think first
-  /set nothink           Not in this release: have it answer at once
+  /set think [level]     Have the model think first: high, medium, low or max
+  /set nothink           Have it answer at once
 
 Parameters, each as /set parameter <name> <value>:
   seed <int>               Random number seed

@@ -10,6 +10,7 @@ from corral_kernel.gotext import nearest_float32
 
 _FIXED_FROM: Final = 1e-6
 _FIXED_BELOW: Final = 1e21
+_INT_BITS: Final = 63
 
 
 def float64_text(value: float) -> str:
@@ -42,7 +43,12 @@ def float32_text(value: float) -> str:
 
 
 def go_json(value: Any) -> Any:
-    """Prepare a plain value (of a tool's arguments, say) so that its floats are written as Go's."""
+    """Prepare a plain value (of a tool's arguments, say): floats are written as Go's.
+
+    Whole numbers stay as they are, of any size.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >> _INT_BITS:
+        return Raw(str(value).encode())
     if isinstance(value, float):
         return Raw(float64_text(value).encode())
     if isinstance(value, dict):

@@ -3,10 +3,13 @@
 The names of the structs and kinds are Go's where an error text shows them.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
+import msgspec
 from msgspec import Struct, field
 
+from corral_api.wire.decoding import Decoding
+from corral_api.wire.gojson import Node
 from corral_api.wire.kinds import (
     ANY,
     BOOL,
@@ -25,10 +28,12 @@ from corral_api.wire.kinds import (
     Slice,
     StringOrStrings,
 )
+from corral_kernel.contracts.chat import ToolChoice
 from corral_kernel.durations import keep_alive_from_json
 from corral_kernel.gotext import quote
 
 _THINK_LEVELS = ("high", "medium", "low", "max")
+_CHOICES = '"auto", "none", "required", or {"type": "function", "function": {"name": "…"}}'
 _THINK_WORDS = '"high", "medium", "low", "max", true, or false'
 
 
@@ -47,6 +52,16 @@ def _think(value: Any) -> bool | str:
     if value not in _THINK_LEVELS:
         raise ValueError(f"invalid think value: {quote(value)} (must be {_THINK_WORDS})")
     return value
+
+
+def _tool_choice(value: Any) -> ToolChoice:
+    if isinstance(value, str) and value in ("auto", "none", "required"):
+        return ToolChoice(mode=cast("Literal['auto', 'none', 'required']", value))
+    function = value.get("function") if isinstance(value, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if isinstance(name, str) and name and value.get("type", "function") == "function":
+        return ToolChoice(mode="required", name=name)
+    raise ValueError(f"invalid tool_choice (must be {_CHOICES})")
 
 
 def _inputs(value: Any) -> tuple[str, ...]:
@@ -71,6 +86,7 @@ Images = Annotated[tuple[bytes, ...], IMAGES]
 KeepAlive = Annotated[int | None, Parsed(_keep_alive)]
 """Nanoseconds; `durations.FOREVER` for "never unload", `None` for the server's own setting."""
 Think = Annotated[bool | str | None, Parsed(_think)]
+Choice = Annotated[ToolChoice, Parsed(_tool_choice)]
 RawJson = Annotated[bytes | None, Raw()]
 
 
@@ -122,13 +138,19 @@ _PROPERTY_MAP = OrderedMap(_PROPERTY)
 
 
 class ToolFunctionParameters(Struct, frozen=True, kw_only=True):
-    """The arguments that a tool takes."""
+    """The arguments that a tool takes; `schema` is all of it as it was sent."""
 
     type: Text = ""
     defs: Anything = field(default=None, name="$defs")
     items: Anything = None
     required: Strings = ()
     properties: Annotated[dict[str, ToolProperty] | None, _PROPERTY_MAP] = None
+    schema: Anything = None
+
+
+class _Parameters(Record):
+    def take(self, node: Node, state: Decoding) -> Any:
+        return msgspec.structs.replace(super().take(node, state), schema=ANY.take(node, state))
 
 
 class ToolFunction(Struct, frozen=True, kw_only=True):
@@ -136,7 +158,7 @@ class ToolFunction(Struct, frozen=True, kw_only=True):
 
     name: Text = ""
     description: Text = ""
-    parameters: Annotated[ToolFunctionParameters, Record(ToolFunctionParameters)] = (
+    parameters: Annotated[ToolFunctionParameters, _Parameters(ToolFunctionParameters)] = (
         ToolFunctionParameters()
     )
 
@@ -176,7 +198,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
-    """`POST /api/chat`; fields as in `GenerateRequest`."""
+    """`POST /api/chat`; fields as in `GenerateRequest`. `tool_choice` is a field of our own."""
 
     model: Text = ""
     messages: Messages = ()
@@ -184,6 +206,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     format: RawJson = None
     keep_alive: KeepAlive = None
     tools: Annotated[tuple[Tool, ...], Slice(Record(Tool), "api.Tools")] = ()
+    tool_choice: Choice = ToolChoice()
     options: AnyMap = field(default_factory=dict)
     think: Think = None
     truncate: MaybeFlag = None

@@ -112,7 +112,7 @@ class ProcessResponse(Answer, frozen=True, kw_only=True):
 
 
 class ToolCallFunction(Answer, frozen=True, kw_only=True):
-    """What the model wants called; floats in `arguments` go through `numbers.go_json`."""
+    """What the model wants called; numbers in `arguments` go through `numbers.go_json`."""
 
     index: int
     name: str
