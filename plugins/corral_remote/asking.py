@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from corral_kernel.contracts.chat import Message
 from corral_kernel.contracts.text import TextRequest
 from corral_kernel.errors import InvalidFormatError, UnsupportedError
+from corral_remote.tools import messages_of, think_fields, tool_fields
 
 JSON, SCHEMA = "json", "schema"
 FORMATS: Final = frozenset({JSON, SCHEMA})
@@ -48,12 +48,13 @@ def chat(request: TextRequest, manners: Manners) -> dict[str, Any]:
     """Make the body of `/chat/completions`.
 
     Raises:
-        UnsupportedError: For tools, and for options that this backend does not forward.
+        UnsupportedError: For options that this backend does not forward.
         InvalidFormatError: For a format that is neither `json` nor a schema.
     """
     assert request.messages is not None
     body = _common(request, manners)
-    body["messages"] = [_message(message) for message in request.messages]
+    body["messages"] = list(messages_of(request.messages))
+    body |= tool_fields(request) | think_fields(request)
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     if request.logprobs is not None:
@@ -101,12 +102,6 @@ def _sampling(given: Mapping[str, Any], manners: Manners) -> dict[str, Any]:
     if body.get("top_k", 1) <= 0:  # all tokens
         body["top_k"] = 0 if manners.llama_python else -1
     return body
-
-
-def _message(message: Message) -> dict[str, Any]:
-    if message.tool_calls or message.role == "tool":
-        raise UnsupportedError("tools do not work with remote models in this release")
-    return {"role": message.role, "content": message.content}
 
 
 def _response_format(given: bytes, manners: Manners) -> dict[str, Any]:

@@ -23,6 +23,7 @@ SAMPLING: Final = (
 FORMATS: Final = ("json", "schema")
 SLOTS: Final = 256
 
+_WORK: Final = ("completion", "embedding", "tools", "thinking")
 _ELSEWHERE: Final = "is ignored: the model runs on another server"
 _OURS: Final = tuple(fields_of(RemoteOptions).keys() - fields_of(LoadOptions).keys())
 
@@ -52,9 +53,11 @@ def claim(model: Model) -> Claim | None:
 
 
 def _capabilities(stated: tuple[str, ...]) -> tuple[str, ...]:
-    """Of what a stub states, what works; one that states nothing completes text."""
-    works = tuple(name for name in ("completion", "embedding") if name in stated)
-    return works or ("completion",)
+    """Of what a stub states, what works; one that states nothing completes text and calls tools."""
+    if not stated:
+        return ("completion", "tools")
+    works = tuple(name for name in _WORK if name in stated)
+    return works if {"completion", "embedding"} & {*works} else ("completion", *works)
 
 
 def _share_key(base: str, model: Model) -> str:

@@ -101,6 +101,8 @@ class RemoteEngine(TextEngine):
                 await answer.drain()
         finally:
             await answer.aclose()
+        if calls := heard.calls():
+            yield calls
         yield ending
 
     async def _pieces(self, answer: Answer, heard: Heard, until: float) -> AsyncGenerator[Piece]:

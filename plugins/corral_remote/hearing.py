@@ -6,6 +6,7 @@ from typing import Final
 from corral_kernel.contracts.text import Ending, Piece, PieceLogprob
 from corral_kernel.errors import CorralError, RemoteServerError
 from corral_remote.failures import told_in_stream, words
+from corral_remote.tools import HeardCalls
 from corral_remote.wire import Choice, Chunk, Logprobs, Said, TokenChance, Usage, decode
 
 DONE: Final = b"[DONE]"
@@ -33,6 +34,7 @@ class Heard:
         self._scrub = scrub
         self._reason = ""
         self._usage = Usage()
+        self._calls = HeardCalls(where)
         self.done = False
 
     def ended(self) -> bool:
@@ -67,6 +69,7 @@ class Heard:
             )
         self._reason = choice.finish_reason or self._reason
         said = choice.delta or choice.message or Said()
+        self._calls.add(said.tool_calls or ())
         piece = Piece(
             content=said.content or choice.text or "",
             thinking=said.reasoning_content or said.reasoning or "",
@@ -77,6 +80,10 @@ class Heard:
     def _logprobs(self, given: Logprobs | None) -> tuple[PieceLogprob, ...]:
         top = self._top
         return () if given is None or top is None else tuple(_logprobs(given, top))
+
+    def calls(self) -> Piece | None:
+        """Give the calls of tools, once the stream is over; None: there are none."""
+        return self._calls.piece(whole=self._reason != "length")
 
     def ending(self) -> Ending:
         """Make the ending, once the stream is over.

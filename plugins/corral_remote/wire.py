@@ -28,12 +28,27 @@ class Logprobs(Struct, frozen=True):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
+class CalledFunction(Struct, frozen=True):
+    """What a call calls; its arguments are JSON text, or a piece of it."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallDelta(Struct, frozen=True):
+    """A call, or what a piece adds to one."""
+
+    index: int | None = None
+    function: CalledFunction = CalledFunction()
+
+
 class Said(Struct, frozen=True):
     """A message, or what a piece adds to one. Thinking has two names, of which servers use one."""
 
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class Choice(Struct, frozen=True):
