@@ -160,10 +160,12 @@ def test_the_version_is_told_without_loading_what_takes_long() -> None:
     ]
 
 
-def test_help_says_which_flags_are_to_come(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_how_to_have_a_model_think(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--help"]) == 0
-    later = [line for line in capsys.readouterr().out.splitlines() if "not in this release" in line]
-    assert any("--think" in line for line in later)
+    out = capsys.readouterr().out
+    assert "not in this release" not in out
+    assert "--think" in out
+    assert "--hidethinking" in out
 
 
 def test_help_tells_how_a_model_is_quantized(capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,8 +152,6 @@ def test_what_cannot_be_created(
     ("fields", "error"),
     [
         ({"quantize": "q4_K_M"}, "quantizing<any>not supported by this release<any>"),
-        ({"renderer": "qwen3-coder"}, "<any>RENDERER<any>not supported by this release<any>"),
-        ({"parser": "qwen3"}, "<any>PARSER<any>not supported by this release<any>"),
         ({"remote_host": "x"}, "this server cannot run this remote model: x is not listed<any>"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest_asyncio
 from corral_kernel.calls import CompletionCall, EncodeCall
 from corral_kernel.contracts import Message
 from corral_kernel.environment import Settings
-from corral_kernel.frames import Accepted, Done, Text, TokenLogprob
+from corral_kernel.frames import Accepted, Done, Text, TokenLogprob, ToolCall
 from corral_kernel.service import Corral
 from corral_kernel.store import CreateRequest, create_model
 
@@ -42,6 +42,7 @@ class Answer:
     accepted: Accepted
     pieces: Sequence[Text]
     done: Done
+    calls: Sequence[ToolCall] = ()
 
     @property
     def text(self) -> str:
@@ -87,14 +88,18 @@ class Kernel:
     ) -> Answer:
         """Run one completion to its end; its fields are those of `CompletionCall`."""
         pieces: list[Text] = []
+        calls: list[ToolCall] = []
         call = CompletionCall(
             model=await self.corral.find(model), options={**OPTIONS, **(options or {})}, **fields
         )
         async with await self.corral.complete(call) as completion:
             async for event in completion:
                 if isinstance(event, Done):
-                    return Answer(completion.accepted, pieces, event)
-                pieces.append(event)
+                    return Answer(completion.accepted, pieces, event, calls)
+                if isinstance(event, Text):
+                    pieces.append(event)
+                else:
+                    calls.append(event)
         raise AssertionError("a completion ends with Done")
 
     async def raw(self, model: str, prompt: str, **more: Any) -> Answer:

@@ -4,11 +4,17 @@ from typing import Any
 
 import pytest
 
-from corral_kernel.errors import InvalidRequestError, TemplateError, UnsupportedError
+from corral_kernel.chat_formats import with_format
+from corral_kernel.errors import (
+    InvalidRequestError,
+    TemplateError,
+    UnknownRendererError,
+    UnsupportedError,
+)
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
 from corral_kernel.plugins import Plugins
-from corral_kernel.prompts import check_template, choose_template, takes_suffix
+from corral_kernel.prompts import check_template, choose_template
 
 GO = "{{ range .Messages }}{{ .Content }}{{ end }}"
 GO_TOOLS = GO + "{{ .Tools }}"
@@ -97,15 +103,33 @@ def test_a_renderer_of_ollamas_is_the_template_in_the_weights_or_refused(plugins
         chosen(plugins, model(GO, renderer="cogito"))
 
 
+def has(plugins: Plugins, asked: Model, *, go_template: bool | None = None) -> tuple[str, ...]:
+    return with_format(asked, ("completion",), plugins, go_template=go_template)
+
+
 def test_a_suffix_needs_a_place_in_the_template_that_is_rendered(plugins: Plugins) -> None:
     fill = GO + "{{ .Suffix }}"
-    assert takes_suffix(model(fill), plugins)
-    assert takes_suffix(model(fill, JINJA), plugins)
-    assert not takes_suffix(model(fill, JINJA), plugins, go_template=False)
-    assert not takes_suffix(model(fill, JINJA, renderer="x"), plugins)
-    assert not takes_suffix(model(fill, renderer="x"), plugins)
-    assert not takes_suffix(model(), plugins)
-    assert not takes_suffix(model("{{ .Suffix"), plugins)
+    assert has(plugins, model(fill)) == ("completion", "insert")
+    assert has(plugins, model(fill, JINJA)) == ("completion", "insert")
+    assert has(plugins, model(fill, JINJA), go_template=False) == ("completion",)
+    assert has(plugins, model(fill, JINJA, renderer="glm-ocr")) == ("completion",)
+    assert has(plugins, model(fill, renderer="glm-ocr")) == ("completion",)
+    assert has(plugins, model()) == ("completion",)
+    assert has(plugins, model("{{ .Suffix")) == ("completion",)
+
+
+def test_template_and_parser_add_to_what_a_model_can_do(plugins: Plugins) -> None:
+    assert has(plugins, model(GO_TOOLS)) == ("completion", "tools")
+    assert has(plugins, model(GO_THINK)) == ("completion", "thinking")
+    assert has(plugins, model("", JINJA_THINK)) == ("tools", "thinking", "completion")
+    assert has(plugins, model(GO, parser="qwen3")) == ("completion", "tools")
+    assert has(plugins, model(GO, parser="qwen3-thinking")) == ("completion", "tools", "thinking")
+    assert has(plugins, model(GO, parser="nobodys")) == ("completion",)
+
+
+def test_a_renderer_that_nobody_knows_is_told_in_ollamas_words(plugins: Plugins) -> None:
+    with pytest.raises(UnknownRendererError, match='unknown renderer "x"'):
+        chosen(plugins, model(GO, JINJA, renderer="x"))
 
 
 def test_a_stored_template_that_does_not_parse_is_told_when_two_are_compared(
@@ -125,4 +149,4 @@ def test_without_the_plugin_nothing_is_checked_and_jinja_goes_first() -> None:
     none = Plugins(())
     check_template("{{ .Prompt", none)
     assert choose_template(model(GO, JINJA), none)[0] == "jinja"
-    assert not takes_suffix(model(GO + "{{ .Suffix }}"), none)
+    assert has(none, model(GO + "{{ .Suffix }}{{ .Tools }}")) == ("completion",)

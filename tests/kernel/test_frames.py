@@ -4,9 +4,9 @@ import struct
 import msgspec
 import pytest
 
-from corral_kernel import frames
+from corral_kernel import frames, framing
 from corral_kernel.errors import FrameError
-from corral_kernel.frames import FRAME_BYTES, Assembler, to_frames
+from corral_kernel.framing import FRAME_BYTES, Assembler, to_frames
 from corral_kernel.options import RequestOptions
 
 LONG = bytes(range(256)) * (3 * FRAME_BYTES // 256) + b"end"
@@ -94,7 +94,7 @@ def test_messages_under_way_are_bounded_in_bytes() -> None:
 
 
 def test_messages_under_way_are_bounded_in_number() -> None:
-    data = b"".join(frame(1, struct.pack("<I", n)) for n in range(frames.STREAMS + 1))
+    data = b"".join(frame(1, struct.pack("<I", n)) for n in range(framing.STREAMS + 1))
     with pytest.raises(FrameError, match="under way"):
         list(Assembler().feed(data))
 
@@ -102,7 +102,7 @@ def test_messages_under_way_are_bounded_in_number() -> None:
 def test_a_message_that_is_too_long_is_refused_before_it_is_cut() -> None:
     class Huge(bytes):
         def __len__(self) -> int:
-            return frames.MESSAGE_BYTES + 1
+            return framing.MESSAGE_BYTES + 1
 
     with pytest.raises(FrameError, match="over the"):
         next(to_frames(Huge(), 1))

@@ -251,8 +251,6 @@ def test_what_the_request_alone_shows_is_refused_at_once(
 
 LATER_WORK = {
     "draft_files": {"draft_files": {"d.gguf": NOWHERE}},
-    "renderer": {"renderer": "qwen3-coder"},
-    "parser": {"parser": "harmony"},
     "quantize": {"quantize": "q4_K_M"},
 }
 
@@ -261,6 +259,14 @@ LATER_WORK = {
 def test_what_this_release_does_not_do_is_refused_by_name(store: Store, field: str) -> None:
     with pytest.raises(UnsupportedError, match=f"not supported by this release.*'{field}'"):
         create_model(store, CreateRequest(model="m", base="tiny", **LATER_WORK[field]))  # type: ignore[arg-type]  # one field each
+
+
+def test_renderer_and_parser_are_kept_and_inherited(store: Store, upload: Any, create: Any) -> None:
+    create("m", files={"m.gguf": upload(MINIMAL)}, renderer="qwen3-coder", parser="qwen3-coder")
+    create("heir", base="m:local", parser="qwen3")
+    configs = [store.open(ModelName.parse(name)).config for name in ("m", "heir")]
+    told = [(config.renderer, config.parser) for config in configs]
+    assert told == [("qwen3-coder", "qwen3-coder"), ("qwen3-coder", "qwen3")]
 
 
 def test_a_cloud_base_is_refused(store: Store) -> None:

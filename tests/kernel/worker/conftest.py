@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from corral_kernel import frames
+from corral_kernel import frames, framing
 from corral_kernel.worker.setup import Setup
 
 LIMIT_S = 60.0
@@ -43,14 +43,14 @@ class RawWorker:
             )
         self.events: list[frames.JobEvent] = []
         self.empty_steps = 0
-        self._assembler = frames.Assembler()
+        self._assembler = framing.Assembler()
         self._messages: list[frames.FromWorker] = []
         self._stream = 0
 
     def send(self, *messages: frames.ToWorker) -> None:
         self._stream += 1
         for message in messages:
-            for frame in frames.to_frames(frames.encode(message), self._stream):
+            for frame in framing.to_frames(frames.encode(message), self._stream):
                 self.socket.sendall(frame)
 
     def receive(self) -> frames.FromWorker:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from corral_kernel import frames
+from corral_kernel import frames, framing
 from corral_kernel.worker.channel import EXIT_CHANNEL_BROKEN
 from corral_kernel.worker.process import EXIT_LOAD_FAILED
 
@@ -150,14 +150,14 @@ def test_a_worker_ends_with_its_parent_while_its_channel_is_open(
                     options=frames.RequestOptions(),
                 )
                 self_load(ours, tools.load(**faults))
-                ours.sendall(b"".join(frames.to_frames(frames.encode(job), 1)))
+                ours.sendall(b"".join(framing.to_frames(frames.encode(job), 1)))
             os.kill(parent.pid, signal.SIGKILL)
             tools.wait_gone(pid)
 
 
 def self_load(channel: socket.socket, load: frames.Load) -> None:
-    channel.sendall(b"".join(frames.to_frames(frames.encode(load), 0)))
-    assembler = frames.Assembler()
+    channel.sendall(b"".join(framing.to_frames(frames.encode(load), 0)))
+    assembler = framing.Assembler()
     while True:
         for message in assembler.feed(channel.recv(1 << 16)):
             if isinstance(frames.decode_from_worker(message), frames.Loaded):

@@ -20,7 +20,7 @@ def test_a_stub_is_claimed_and_nothing_else(lab: Any) -> None:
     assert claim is not None
     assert (claim.backend, claim.takes) == ("remote", "chat")
     assert claim.why == "a model that runs at https://gpu.example/v1"
-    assert claim.capabilities == ("completion",)
+    assert claim.capabilities == ("completion", "tools")
     assert claim.context_tokens == 4096
     assert claim.memory.base_bytes == 0
     assert claim.private == {"base_url": "https://gpu.example/v1"}
@@ -31,8 +31,10 @@ def test_a_stub_is_claimed_and_nothing_else(lab: Any) -> None:
 @pytest.mark.parametrize(
     ("stated", "claimed"),
     [
-        ((), ("completion",)),
-        (("completion", "tools", "thinking"), ("completion",)),
+        ((), ("completion", "tools")),
+        (("completion",), ("completion",)),
+        (("completion", "tools", "thinking"), ("completion", "tools", "thinking")),
+        (("thinking",), ("completion", "thinking")),
         (("embedding",), ("embedding",)),
         (("embedding", "completion"), ("completion", "embedding")),
         (("vision",), ("completion",)),

@@ -130,8 +130,6 @@ def test_what_the_other_server_cannot_do_is_refused_by_name(client: httpx.Client
         answer = client.post("/api/chat", json=body | more)
         assert answer.status_code == 400, answer.text
         assert words in answer.json()["error"]
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    assert client.post("/api/chat", json=body | {"tools": tools}).status_code == 400
 
 
 def test_a_load_option_of_local_engines_is_told_and_reloads_nothing(client: httpx.Client) -> None:
@@ -313,6 +311,23 @@ async def test_thinking_is_told_apart(lab: Any, front: Any) -> None:
     assert (message["thinking"], message["content"]) == ("hm", "yes")
 
 
+async def test_calls_of_another_server_reach_the_client(lab: Any, front: Any) -> None:
+    def called(arguments: str) -> Any:
+        function = {"name": "f", "arguments": arguments}
+        choice = {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": function}]}}
+        return lab.events(lab.event({"choices": [choice]}), lab.said(reason="tool_calls"), lab.DONE)
+
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    async with lab.serving(called('{"a": 1}'), called("{")) as server:
+        body = await made(front, server.url) | {"stream": False, "tools": [tool]}
+        (call,) = (await front.post("/api/chat", json=body)).json()["message"]["tool_calls"]
+        answer = await front.post("/api/chat", json=body)
+    assert call["function"] == {"index": 0, "name": "f", "arguments": {"a": 1}}
+    assert call["id"].startswith("call_")
+    assert answer.status_code == 500
+    assert answer.json()["error"].startswith("error parsing tool call: raw='{', err=")
+
+
 async def test_the_key_is_sent_and_in_nothing_that_anybody_sees(
     lab: Any, front: Any, fronting: Any
 ) -> None:
@@ -368,9 +383,8 @@ def test_what_the_page_shows_works(
     for body in bodies:
         told = lines(client.post("/api/create", content=body))
         assert told[-1] == {"status": "success"}
-    for model, capability in {"qwen": "completion", "e5": "embedding"}.items():
-        shown = client.post("/api/show", json={"model": model}).json()
-        assert shown["capabilities"] == [capability]
+    for model, can in {"qwen": ["completion", "tools"], "e5": ["embedding"]}.items():
+        assert client.post("/api/show", json={"model": model}).json()["capabilities"] == can
     assert client.post("/api/embed", json={"model": "e5", "input": "a"}).json()["embeddings"]
 
     corral = str(Path(sys.executable).with_name("corral"))

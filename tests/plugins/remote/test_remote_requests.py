@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from corral_kernel.contracts.chat import Message
 from corral_kernel.errors import InvalidFormatError, RemoteRefusedError, UnsupportedError
 
 SAMPLING = {
@@ -88,17 +87,10 @@ async def test_json_and_schemas_become_response_formats(lab: Any) -> None:
 
 async def test_what_cannot_be_forwarded_is_refused_by_name(lab: Any) -> None:
     async with lab.serving(lab.HELLO) as server, lab.loaded(server.url) as engine:
-        call = {"function": {"name": "f", "arguments": {}}}
         refused = [
             (lab.chat(sampling={"mirostat": 2}), UnsupportedError, "mirostat"),
             (lab.chat(format=b'{"type": "regex", "pattern": "a"}'), InvalidFormatError, "regex"),
             (lab.prompt("hi", format=b'"json"'), UnsupportedError, "leave out raw"),
-            (
-                lab.chat(messages=(Message(role="assistant", tool_calls=(call,)),)),
-                UnsupportedError,
-                "tools",
-            ),
-            (lab.chat(messages=(Message(role="tool", content="4"),)), UnsupportedError, "tools"),
         ]
         for request, error, words in refused:
             with pytest.raises(error, match=words):
