@@ -97,6 +97,8 @@ TABLE: list[tuple[Route, k.CorralError, int, str]] = [
     ("chat", k.RemoteJobError("prompt_too_long", "x"), 400, f"{PROMPT_TOO_LONG}: x"),
     ("chat", k.RemoteJobError("template", "bad template"), 500, "bad template"),
     ("chat", k.RemoteJobError("from a later release", "what"), 500, "what"),
+    ("chat", k.RemoteJobError("output", "empty function name"), 500, "empty function name"),
+    ("chat", k.UnknownRendererError("x"), 500, 'unknown renderer "x"'),
 ]
 
 
@@ -190,6 +192,7 @@ def test_every_error_of_the_kernel_is_described() -> None:
         k.RemoteJobError: ("internal", "x"),
         k.SamplerFailedError: ("s", "x"),
         k.ConstraintFailedError: ("c", "x"),
+        k.ParserFailedError: ("p", "x"),
     }
     for error in below(k.CorralError):
         if error.__module__ == k.__name__:
