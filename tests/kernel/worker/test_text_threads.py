@@ -62,7 +62,7 @@ def test_what_a_task_raises_is_its_own_end() -> None:
 
 
 def test_a_task_over_its_deadline_is_interrupted_and_the_others_go_on() -> None:
-    outcomes = Outcomes(0.05)
+    outcomes = Outcomes(0.5)
     hostile = [outcomes.submit(spin) for _ in range(text_threads.THREADS)]
     ends = dict(outcomes.next() for _ in hostile)
     assert ends == dict.fromkeys(hostile, "late")
@@ -85,7 +85,7 @@ def test_a_task_that_swallows_the_interruption_delivers_what_it_gives() -> None:
             return "all the same"
         raise AssertionError
 
-    outcomes = Outcomes(0.02)
+    outcomes = Outcomes(0.3)
     assert (outcomes.submit(stubborn), "all the same") == outcomes.next()
     assert (outcomes.submit(lambda: "next"), "next") == outcomes.next()
 
