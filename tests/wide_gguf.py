@@ -4,6 +4,7 @@ make(Path("wide.gguf"))     # some 700,000 weights in F16
 """
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -15,7 +16,12 @@ HEADS, KV_HEADS = 4, 2
 
 
 def make(
-    path: Path, *, dtype: type[np.floating] = np.float16, layers: int = 1, seed: int = 0
+    path: Path,
+    *,
+    dtype: type[np.floating] = np.float16,
+    layers: int = 1,
+    seed: int = 0,
+    **split: Any,
 ) -> Path:
     """Write one.
 
@@ -24,8 +30,9 @@ def make(
         dtype: Of its matrices: float16 or float32.
         layers: That it has.
         seed: Another makes another model.
+        split: How the writer is to split it, such as `split_max_tensors=3`.
     """
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", **split)
     writer.add_context_length(256)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(layers)

@@ -23,6 +23,7 @@ from corral_api.lock import lock
 from corral_api.options import options, samplers
 from corral_api.plugins import plugins
 from corral_api.ps import ps
+from corral_api.quantizers import quantizers
 from corral_api.registries import registries
 from corral_api.routing import finish
 from corral_api.show import show
@@ -59,6 +60,7 @@ HANDLERS: Final = (
     options,
     samplers,
     registries,
+    quantizers,
     compare,
 )
 

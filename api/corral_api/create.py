@@ -1,6 +1,6 @@
 """`/api/create`: a model made of files, or of another model."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -17,7 +17,6 @@ from corral_api.wire.receive import receive
 from corral_kernel import store
 from corral_kernel.service import Corral
 from corral_kernel.store import Progress
-from corral_kernel.threads import to_its_end
 
 
 @post("/api/create", status_code=HTTP_200_OK)
@@ -41,10 +40,10 @@ async def create(
 
 
 class _Steps:
-    """The steps of a creation, each done in a thread; before them those of a pull, if need be."""
+    """The steps of a creation; before them those of a pull, if need be."""
 
     def __init__(
-        self, steps: Generator[Progress, None, None], pull: AsyncGenerator[Progress] | None
+        self, steps: AsyncGenerator[Progress], pull: AsyncGenerator[Progress] | None
     ) -> None:
         self._steps = steps
         self._pull = pull
@@ -56,11 +55,13 @@ class _Steps:
 
     async def last(self) -> Progress:
         """Take all steps, and give the last."""
+        last = Progress("")
         try:
-            steps = [step async for step in self]
+            async for step in self:
+                last = step
         finally:
             await self.aclose()
-        return steps[-1]
+        return last
 
     async def __aiter__(self) -> AsyncIterator[Progress]:
         step = self._first
@@ -74,7 +75,7 @@ class _Steps:
             if self._pull is not None:
                 await self._pull.aclose()
         finally:
-            await to_its_end(self._steps.close)
+            await self._steps.aclose()
 
     async def _next(self) -> Progress | None:
         if self._pull is not None:
@@ -83,7 +84,7 @@ class _Steps:
                 return step
             await self._pull.aclose()
             self._pull = None
-        return await to_its_end(next, self._steps, None)
+        return await anext(self._steps, None)
 
 
 def _wanted(body: requests.CreateRequest) -> store.CreateRequest:
@@ -105,6 +106,7 @@ def _wanted(body: requests.CreateRequest) -> store.CreateRequest:
         remote_host=body.remote_host,
         quantize=body.quantize_to,
         draft_quantize=body.draft_quantize,
+        imatrix=body.imatrix,
     )
 
 

@@ -113,6 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         MINUTE  # of a client that reads nothing of its answer; FOREVER: no limit
     )
     sampler_timeout_ns: int = SECOND  # of one call of a sampler or constraint; FOREVER: no limit
+    task_timeout_ns: int = 15 * MINUTE  # of converting without progress; FOREVER: no limit
     strict_options: bool | None = None  # True: refuse unknown options; False: warn of all
     max_loaded_models: int = 0  # 0: automatic
     num_parallel: int = 0  # requests at once for each model; 0: automatic
@@ -155,6 +156,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             step_timeout_ns=reader.duration("STEP_TIMEOUT", 2 * MINUTE) or FOREVER,
             stall_timeout_ns=reader.duration("STALL_TIMEOUT", MINUTE) or FOREVER,
             sampler_timeout_ns=reader.duration("SAMPLER_TIMEOUT", SECOND) or FOREVER,
+            task_timeout_ns=reader.duration("TASK_TIMEOUT", 15 * MINUTE) or FOREVER,
             strict_options=flag(environ, "STRICT_OPTIONS"),
             max_loaded_models=reader.uint("MAX_LOADED_MODELS", 0),
             num_parallel=reader.uint("NUM_PARALLEL", 0),

@@ -11,7 +11,14 @@ from typing import Any
 
 import msgspec
 
-from corral_kernel.contracts import Maker, Offer, QuantizationType, Source
+from corral_kernel.contracts import (
+    Converter,
+    Maker,
+    Offer,
+    QuantizationType,
+    Quantizer,
+    Source,
+)
 from corral_kernel.errors import CorralError, PluginError, TaskError, UnsupportedError
 from corral_kernel.given import library_found
 from corral_kernel.plugins import ANYTHING, Plugin, Plugins
@@ -46,11 +53,19 @@ class Makers:
     """The converters and quantizers of a server.
 
     Args:
-        plugins: That give them.
+        plugins: That give them; None: there are none.
     """
 
-    def __init__(self, plugins: Plugins) -> None:
+    def __init__(self, plugins: Plugins | None = None) -> None:
         self._plugins = plugins
+
+    @property
+    def _converters(self) -> Mapping[str, tuple[Plugin, Converter]]:
+        return self._plugins.converters if self._plugins else {}
+
+    @property
+    def _quantizers(self) -> Mapping[str, tuple[Plugin, Quantizer]]:
+        return self._plugins.quantizers if self._plugins else {}
 
     def types(self) -> list[TypeEntry]:
         """Every quantization type, the smallest first; one that several make comes several times.
@@ -65,7 +80,7 @@ class Makers:
                 plugin=plugin,
                 install="" if library_found(quantizer) else quantizer.extra,
             )
-            for name, (plugin, quantizer) in self._plugins.quantizers.items()
+            for name, (plugin, quantizer) in self._quantizers.items()
             for kind in quantizer.types
         ]
         return sorted(entries, key=lambda e: (e.kind.bits, e.kind.name, e.quantizer))
@@ -76,7 +91,7 @@ class Makers:
         Raises:
             TaskError: If nobody does: says why, or what to install.
         """
-        asking = _Asking(self._plugins.converters, lambda maker: maker.offer(source))
+        asking = _Asking(self._converters, lambda maker: maker.offer(source))
         if asking.best is not None:
             return asking.best
         if asking.refusal is not None:
@@ -99,13 +114,8 @@ class Makers:
             TaskError: If nobody knows the type.
             UnsupportedError: If nobody makes that of this model: says why, or what to install.
         """
-        known = dict.fromkeys(entry.kind.name for entry in self.types())
-        if type_name not in known:
-            supported = ", ".join(known) or "none: install 'corral[llamacpp]'"
-            raise TaskError(
-                f"unsupported quantization type {type_name} - supported types are {supported}"
-            )
-        found = self._plugins.quantizers
+        self.check_type(type_name)
+        found = self._quantizers
         asking = _Asking(found, lambda maker: maker.offer(source, type_name))
         if asking.best is not None:
             return asking.best
@@ -122,17 +132,34 @@ class Makers:
             f"possible are: {', '.join(dict.fromkeys(possible)) or 'no types'}"
         )
 
+    def check_type(self, type_name: str) -> None:
+        """Make sure that somebody knows a type.
+
+        Raises:
+            TaskError: If nobody does, in the API's words.
+        """
+        known = dict.fromkeys(entry.kind.name for entry in self.types())
+        if type_name not in known:
+            supported = ", ".join(known) or "none here: pip install 'corral[llamacpp]'"
+            raise TaskError(
+                f"unsupported quantization type {type_name[:40]} - supported types are {supported}"
+            )
+
     def imatrix_of(self, chosen: Chosen, type_name: str) -> str:
         """What an importance matrix is to a type: see `QuantizationType.imatrix`."""
-        kinds = self._plugins.quantizers[chosen.maker][1].types
+        kinds = self._quantizers[chosen.maker][1].types
         return next(kind.imatrix for kind in kinds if kind.name == type_name)
 
     def _makes(self, entry: TypeEntry, source: Source) -> bool:
-        quantizer = self._plugins.quantizers[entry.quantizer][1]
+        quantizer = self._quantizers[entry.quantizer][1]
         try:
             return quantizer.offer(source, entry.kind.name) is not None
         except ANYTHING:
             return False
+
+
+NO_MAKERS = Makers()
+"""Those of a server without any plugin."""
 
 
 class _Asking:

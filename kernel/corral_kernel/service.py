@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from corral_kernel.addresses import parse_host
@@ -30,6 +30,7 @@ from corral_kernel.fields import fields_of
 from corral_kernel.frames import Encode, Generate
 from corral_kernel.lockfile import read_lock
 from corral_kernel.locking import Locking, make_store
+from corral_kernel.makers import Makers
 from corral_kernel.models import Model
 from corral_kernel.names import ModelName
 from corral_kernel.options import BACKEND
@@ -46,6 +47,8 @@ from corral_kernel.store.requests import parse_base, parse_stub
 from corral_kernel.supervisor import JobLimits, JobStream, WorkerSetup
 from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_options
 from corral_kernel.tasks.comparing import Side, compare
+from corral_kernel.tasks.creating import carry_out
+from corral_kernel.tasks.process import TaskLimits
 from corral_kernel.telling import WarningLog
 from corral_kernel.threads import to_its_end
 from corral_kernel.transfers import Manner, Transfers
@@ -85,11 +88,18 @@ class Corral:
             self.plugins.registry_for,
             settings.home,
             address=self.plugins.address,
-            make=self.make,
+            make=self.create,
             auth=settings.registry_auth,
             manner=Manner(streams=settings.max_transfer_streams),
         )
         self.locking = Locking(self.store, self.transfers, locked)
+        self.makers = Makers(self.plugins)
+        self._task_limits = TaskLimits(
+            only=settings.plugins,
+            disabled=settings.disable_plugins,
+            debug=bool(settings.debug),
+            timeout_s=_seconds(settings.task_timeout_ns),
+        )
         self.remotes = RemotePolicy(_allowed(settings))
         self._planner = Planner(self.plugins, settings)
         self._jobs = CompletionJobs(self.plugins, go_template=settings.go_template)
@@ -147,8 +157,10 @@ class Corral:
         """All models, the newest first."""
         return await asyncio.to_thread(self.store.list_models)
 
-    def create(self, request: CreateRequest) -> Generator[Progress, None, None]:
+    def create(self, request: CreateRequest) -> AsyncGenerator[Progress, None]:
         """Create a model step by step; otherwise as `store.create_model`.
+
+        Closing the iterator gives up what is not done yet, and undoes the rest.
 
         Raises:
             InvalidRequestError: If its TEMPLATE does not parse.
@@ -157,16 +169,8 @@ class Corral:
         self.store.check_changes()
         if request.template:
             check_template(request.template, self.plugins)
-        return create_model(self.store, request, self.remotes.check_url)
-
-    async def make(self, request: CreateRequest) -> AsyncGenerator[Progress]:
-        """Create a model as `create` does, each step in a thread."""
-        steps = self.create(request)
-        try:
-            while (step := await to_its_end(next, steps, None)) is not None:
-                yield step
-        finally:
-            await to_its_end(steps.close)
+        steps = create_model(self.store, request, self.remotes.check_url, self.makers)
+        return carry_out(steps, self._task_limits)
 
     async def pull_of_base(self, request: CreateRequest) -> AsyncGenerator[Progress] | None:
         """The pull of the model that a creation builds upon; None: it is here, or needs none.

@@ -48,6 +48,9 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
             "1m", "a client that reads nothing of a full buffer for so long loses its answer"
         ),
         "SAMPLER_TIMEOUT": Variable("1s", "what one call of a sampler or constraint may take"),
+        "TASK_TIMEOUT": Variable(
+            "15m", "converting or quantizing without any progress for so long is given up"
+        ),
         "MAX_LOADED_MODELS": Variable("0", "models loaded at once; 0: three"),
         "NUM_PARALLEL": Variable("0", "requests at once for one model; 0: up to four, by memory"),
         "MAX_QUEUE": Variable("512", "requests that may wait, for a load or a slot; then 503"),

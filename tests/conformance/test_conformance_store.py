@@ -151,7 +151,6 @@ def test_what_cannot_be_created(
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        ({"quantize": "q4_K_M"}, "quantizing<any>not supported by this release<any>"),
         ({"remote_host": "x"}, "this server cannot run this remote model: x is not listed<any>"),
     ],
 )

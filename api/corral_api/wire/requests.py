@@ -275,6 +275,7 @@ class CreateRequest(Struct, frozen=True, kw_only=True):
     quantize: Text = ""
     quantization: Text = ""
     draft_quantize: Text = ""
+    imatrix: Text = ""  # ours
 
     @property
     def target(self) -> str:

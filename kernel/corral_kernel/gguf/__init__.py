@@ -11,7 +11,7 @@ Nothing here imports the `gguf` package: its reader builds every token of a voca
 """
 
 from corral_kernel.gguf.header import GgufHeader, TensorInfo, Value
-from corral_kernel.gguf.reader import MAGIC, read_header, read_value
+from corral_kernel.gguf.reader import MAGIC, read_header, read_records, read_value
 from corral_kernel.gguf.types import FILE_TYPES, GGML_TYPES, TensorType, ValueType
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "Value",
     "ValueType",
     "read_header",
+    "read_records",
     "read_value",
 ]

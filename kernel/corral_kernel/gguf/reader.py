@@ -54,6 +54,26 @@ def read_header(path: Path) -> GgufHeader:
         return _HeaderReader(window, size_bytes).read()
 
 
+def read_records(path: Path) -> tuple[GgufHeader, dict[str, bytes]]:
+    """Read the head of a GGUF file, and each of its metadata records as it stands there.
+
+    Returns:
+        The head, and by key the bytes of a record: key, type and value.
+
+    Raises:
+        InvalidModelError: As for `read_header`.
+        OSError: If the file cannot be read.
+    """
+    with _opened(path) as (window, size_bytes):
+        reader = _HeaderReader(window, size_bytes)
+        header = reader.read()
+        records = {}
+        for key, (start, end) in reader.spans.items():
+            window.seek(start)
+            records[key] = _take(window, end - start)
+        return header, records
+
+
 def read_value(path: Path, value: Value) -> Scalar | bytes | list[Scalar]:
     """Read the whole content of a metadata value, also where `read_header` skipped it.
 
@@ -116,6 +136,7 @@ class _HeaderReader:
         self._names_left = _MAX_NAMES_BYTES
         self._texts_left = _MAX_TEXTS
         self._inline_left = _MAX_INLINE_BYTES
+        self.spans: dict[str, tuple[int, int]] = {}  # where each metadata record lies
 
     def read(self) -> GgufHeader:
         version = self._read_version()
@@ -172,10 +193,12 @@ class _HeaderReader:
     def _read_metadata(self, count: int) -> dict[str, Value]:
         metadata: dict[str, Value] = {}
         for _ in range(count):
+            start = self._window.position
             key = self._read_name("metadata key")
             if key in metadata:
                 raise InvalidModelError(f"metadata key {key!r} stands twice")
             metadata[key] = self._read_value(key)
+            self.spans[key] = start, self._window.position
         return metadata
 
     def _read_value(self, key: str) -> Value:

@@ -13,7 +13,7 @@
     store.blobs.writer()                # BlobWriter: write(chunk), finish("sha256:…"), abort()
     digest in store.blobs               store.blobs.size(digest)
 
-    for progress in create_model(store, CreateRequest(model="mine", base="smollm2")): ...
+    for step in create_model(store, CreateRequest(model="mine", base="smollm2")): ...
 
     modelfile_text(model)  parameters_text(model)  model_info(model)  tensor_list(model)
 
@@ -24,7 +24,7 @@ from corral_kernel.store.blobs import Blobs, BlobWriter
 from corral_kernel.store.create import create_model
 from corral_kernel.store.fixed import Fixed, FixedStore
 from corral_kernel.store.garbage import GarbageReport, Heap, Wish
-from corral_kernel.store.requests import CreateRequest, Progress
+from corral_kernel.store.requests import CreateRequest
 from corral_kernel.store.show import (
     header_info,
     model_info,
@@ -33,6 +33,7 @@ from corral_kernel.store.show import (
     shown_template,
     tensor_list,
 )
+from corral_kernel.store.steps import NeedsTask, Progress
 from corral_kernel.store.store import Store
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "FixedStore",
     "GarbageReport",
     "Heap",
+    "NeedsTask",
     "Progress",
     "Store",
     "Wish",

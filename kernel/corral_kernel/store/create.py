@@ -5,29 +5,35 @@ If it fails or is given up before that, the blobs that it made are deleted again
 """
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
+from corral_kernel.makers import NO_MAKERS, Makers
 from corral_kernel.models import ModelConfig
 from corral_kernel.names import ModelName
 from corral_kernel.store.assembly import Assembly
+from corral_kernel.store.layering import Layers
+from corral_kernel.store.quantizing import check_quantizing
 from corral_kernel.store.requests import (
     CreateRequest,
-    Progress,
     check_request,
     check_stub,
     config_from_info,
     parse_base,
     parse_stub,
 )
+from corral_kernel.store.steps import Progress, Steps
 from corral_kernel.store.store import Store
 
 
 def create_model(
-    store: Store, request: CreateRequest, allow_remote: Callable[[str], None] = lambda _url: None
-) -> Generator[Progress, None, None]:
+    store: Store,
+    request: CreateRequest,
+    allow_remote: Callable[[str], None] = lambda _url: None,
+    makers: Makers = NO_MAKERS,
+) -> Steps[None]:
     """Create a model, or replace the one of that name, step by step.
 
     What the request alone shows to be wrong is raised by the call itself; the rest while iterating.
@@ -36,12 +42,14 @@ def create_model(
         store: To create it in.
         request: What to make it of.
         allow_remote: Raises if no model may run on the server of this base URL.
+        makers: Converters and quantizers; what needs one is given as a `NeedsTask`.
 
     Raises:
         InvalidRequestError: If the request cannot succeed as it stands.
         UnsupportedError: If it needs what this release does not do.
         ManifestNotFoundError: If its base is not in the store.
         InvalidModelError: If a file is damaged.
+        TaskError: If what was asked for cannot be converted or quantized.
         StoreError: If a blob is missing or cannot be stored.
     """
     name = check_request(request)
@@ -56,7 +64,8 @@ def create_model(
         config = msgspec.structs.replace(config, remote_host=stub[0], remote_model=stub[1])
         allow_remote(stub[0])
     base = parse_base(request.base) if request.base and stub is None else None
-    return _steps(store, request, _Plan(name, base, config, allow_remote))
+    check_quantizing(request, makers)
+    return _steps(store, request, _Plan(name, base, config, allow_remote, makers))
 
 
 class _Plan(NamedTuple):
@@ -66,28 +75,33 @@ class _Plan(NamedTuple):
     base: ModelName | None
     config: ModelConfig
     allow_remote: Callable[[str], None]
+    makers: Makers
 
 
-def _steps(store: Store, request: CreateRequest, plan: _Plan) -> Generator[Progress, None, None]:
+def _steps(store: Store, request: CreateRequest, plan: _Plan) -> Steps[None]:
     config = plan.config
     with contextlib.ExitStack() as ending:
         made: list[str] = []
         # Last of all, when nothing is pinned any more: what no manifest needs goes again.
         ending.callback(store.discard, made)
-        work = Assembly(store, ending.enter_context(store.pinning()), made)
+        layers = Layers(store, ending.enter_context(store.pinning()), made)
+        work = Assembly(layers, plan.makers, request)
         parameters: dict[str, Any] = {}
         if plan.base is not None:
             config, parameters = work.inherit(plan.base, config)
             if config.remote_host:
                 plan.allow_remote(config.remote_host)
         elif not config.remote_host:
-            yield from work.add_files(request.files or {})
+            yield from work.add_files()
         check_stub(request, config)
+        yield from work.quantize()
         if request.adapters:
-            yield from work.add_adapter(request.adapters)
-        work.add_texts(request, parameters)
+            yield from work.add_adapter()
+        if request.draft_files:
+            yield from work.add_drafts()
+        work.add_texts(parameters)
         raw = work.manifest(work.complete(config))
-        for layer in work.layers:
+        for layer in layers.items:
             doing = "creating new" if layer.digest in made else "using existing"
             yield Progress(f"{doing} layer {layer.digest}")
         yield Progress("writing manifest")

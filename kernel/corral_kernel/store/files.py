@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,16 @@ def reason_of(error: OSError) -> str:
     """What the operating system says, as a part of a sentence."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]
+
+
+def free_bytes(folder: Path) -> int:
+    """Give the room that is left on the disk of a folder, which need not be there yet.
+
+    Raises:
+        OSError: If the system does not tell.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def sync_folder(folder: Path) -> None:

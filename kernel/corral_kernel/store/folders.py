@@ -179,7 +179,7 @@ class Folders:
         try:
             hold = hold_folder(unfinished)
             for file in files if hold else ():
-                _put(file, unfinished / file.name)
+                put_file(file, unfinished / file.name)
             unfinished.rename(final)
         except BaseException as error:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -218,8 +218,8 @@ def _fault(folder: Path, files: Sequence[ModelFile]) -> str:
     return ""
 
 
-def _put(file: ModelFile, target: Path) -> None:
-    """Put a file into a folder that is being built.
+def put_file(file: ModelFile, target: Path) -> None:
+    """Put a file into a folder that is being built: a hard link, or else a copy.
 
     Raises:
         InvalidModelError: If it is damaged.

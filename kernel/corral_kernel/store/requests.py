@@ -8,7 +8,7 @@ import msgspec
 from corral_kernel.errors import InvalidDigestError, InvalidRequestError, UnsupportedError
 from corral_kernel.foldernames import check_folder_names, is_encoder, is_generator
 from corral_kernel.models import ModelConfig
-from corral_kernel.names import ModelName, split_marker
+from corral_kernel.names import ModelName, parse_digest, split_marker
 from corral_kernel.remotes import (
     API_KEY,
     check_target,
@@ -19,6 +19,7 @@ from corral_kernel.remotes import (
 
 _GGUF_SUFFIX = ".gguf"
 _SAFETENSORS_SUFFIX = ".safetensors"
+_PYTORCH_SUFFIXES = (".bin", ".pth", ".pt")
 
 
 class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,19 +39,10 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     info: Mapping[str, Any] = {}  # facts for the config, in place of what the weights say
     renderer: str = ""  # the name of what renders its chats, in place of its template
     parser: str = ""  # the name of what reads its answers
-    # What later releases do; asked for, each is refused by name.
-    draft_files: Mapping[str, str] = {}
-    quantize: str = ""
-    draft_quantize: str = ""
-
-
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of long work; byte counts where there is something to count."""
-
-    status: str
-    digest: str = ""
-    total: int = 0
-    completed: int = 0
+    draft_files: Mapping[str, str] = {}  # as `files`: models that draft for this one
+    quantize: str = ""  # type to make the weights into
+    draft_quantize: str = ""  # the same for the drafts
+    imatrix: str = ""  # digest of an importance matrix, to quantize by
 
 
 def check_request(request: CreateRequest) -> ModelName:
@@ -61,7 +53,6 @@ def check_request(request: CreateRequest) -> ModelName:
 
     Raises:
         InvalidRequestError: With the words of the API, for whatever is wrong first.
-        UnsupportedError: If it asks for what this release does not do.
     """
     for files in (request.files or {}, request.draft_files):
         if not all(_is_relative(path) for path in files):
@@ -69,13 +60,14 @@ def check_request(request: CreateRequest) -> ModelName:
     for digests in (request.files or {}, request.draft_files, request.adapters):
         if not all(digests.values()):
             raise InvalidDigestError("invalid digest format")
+    if request.imatrix:
+        parse_digest(request.imatrix)
     if request.draft_quantize and not request.draft_files:
         raise InvalidRequestError("--draft-quantize requires a DRAFT model")
     name = ModelName.parse(request.model.strip())
     if not request.base and request.files is None:
         raise InvalidRequestError("neither 'from' or 'files' was specified")
     _check_remote(request)
-    _refuse_later_work(request)
     if not request.base and request.files and source_kind(request.files) == "folder":
         check_folder_names(request.files)
     return name
@@ -83,18 +75,6 @@ def check_request(request: CreateRequest) -> ModelName:
 
 def _is_relative(path: str) -> bool:
     return all(part not in ("", ".", "..") for part in path.split("/"))
-
-
-def _refuse_later_work(request: CreateRequest) -> None:
-    refused = {
-        "draft_files": (request.draft_files, "draft models (DRAFT) are"),
-        "quantize": (request.quantize, "quantizing while creating is"),
-    }
-    for field, (given, what) in refused.items():
-        if given:
-            raise UnsupportedError(
-                f"{what} not supported by this release: leave {field!r} out of the request"
-            )
 
 
 def _check_remote(request: CreateRequest) -> None:
@@ -133,10 +113,18 @@ def check_stub(request: CreateRequest, config: ModelConfig) -> None:
     Raises:
         UnsupportedError: If it is asked for.
     """
-    if config.remote_host and request.adapters:
+    if not config.remote_host:
+        return
+    if request.adapters:
         raise UnsupportedError(
             "an adapter cannot be added to a model on another server: leave 'adapters' out"
         )
+    if request.quantize:
+        raise UnsupportedError(
+            "a model on another server cannot be quantized here: leave 'quantize' out"
+        )
+    if request.draft_files:
+        raise InvalidRequestError("DRAFT cannot be used with remote models")
 
 
 def parse_base(text: str) -> ModelName:
@@ -189,6 +177,14 @@ def _whole_number(key: str, value: Any) -> int:
     if value < 0 or value != value // 1:
         raise InvalidRequestError(f'info field "{key}" must be a non-negative integer')
     return int(value)
+
+
+def source_format(files: Mapping[str, str]) -> str:
+    """Tell by file names what a converter is asked to read; empty: nothing says."""
+    folded = [name.lower() for name in files]
+    if any(name.endswith(_SAFETENSORS_SUFFIX) for name in folded):
+        return "safetensors"
+    return "pytorch" if any(name.endswith(_PYTORCH_SUFFIXES) for name in folded) else ""
 
 
 def source_kind(files: Mapping[str, str]) -> str | None:

@@ -18,7 +18,7 @@ from corral_kernel.models import LentModel, Model, ModelFile
 from corral_kernel.names import ModelName
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
-from corral_kernel.store.files import reason_of, store_errors
+from corral_kernel.store.files import free_bytes, reason_of, store_errors
 from corral_kernel.store.folders import Folders
 from corral_kernel.store.garbage import GarbageReport, Parts, Wish, collect
 from corral_kernel.store.keeping import Keeping
@@ -39,6 +39,7 @@ from corral_kernel.store.prune import (
     rename_legacy_blobs,
     sweep_writers,
 )
+from corral_kernel.store.workshops import Workshops
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Store:
         self._cache = DerivedCache(cache_dir)
         # Beside the blobs, where hard links to them are possible, if that can be written to.
         self._folders = Folders(root / "folders", cache_dir / "folders")
+        self.workshops = Workshops(root / "making")
         self._own = OwnSource(self.blobs, self._cache, self._folders)
         self._lending = Lending(lent, self.blobs, self._cache, self._folders)
         self._locks = StoreLocks(root / LOCK_FILE)
@@ -92,6 +94,7 @@ class Store:
         with self._locks.changing(), store_errors(f"opening the store {self.root}"):
             rename_legacy_blobs(self.blobs)
             sweep_writers(self.blobs, self._manifests)
+            self.workshops.sweep()
             if self.prunes and (removed := prune(self.blobs, self._manifests, self._locks)):
                 _log.info("deleted %d unused files from %s", len(removed), self.blobs.folder)
             self._folders.sweep(self._needed_folders)
@@ -346,6 +349,20 @@ class Store:
             StoreError: If another server is deleting one just now, and takes too long.
         """
         return self._keeping.use(model)
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Make sure that so much fits on the disk.
+
+        Raises:
+            StoreError: If it does not, or if there is no telling.
+        """
+        with store_errors(f"looking for room in {self.root}"):
+            free = free_bytes(self.root)
+        if needed_bytes > free:
+            raise StoreError(
+                f"not enough room: {needed_bytes} bytes are needed, and {self.root} has {free} "
+                "left; free some space, or set CORRAL_MODELS to a folder on another disk"
+            )
 
     def discard(self, digests: Iterable[str]) -> None:
         """Delete those of some blobs that nobody needs: the leavings of work that failed."""

@@ -5,8 +5,21 @@ from typing import Any
 
 import pytest
 
+from corral_kernel.contracts import (
+    Converter,
+    MadeFile,
+    Offer,
+    QuantizationType,
+    Quantizer,
+    Source,
+)
+from corral_kernel.errors import CorralError
+from corral_kernel.makers import Makers
 from corral_kernel.names import ModelName
-from corral_kernel.store import CreateRequest, Store, create_model
+from corral_kernel.plugins import KERNEL, Plugins
+from corral_kernel.store import CreateRequest, NeedsTask, Store, create_model
+from corral_kernel.store.steps import Progress
+from corral_kernel.tasks.messages import AnyTask
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -58,3 +71,84 @@ def tiny(upload: Upload, create: Create) -> ModelName:
 @pytest.fixture
 def digest_of() -> Callable[[bytes], str]:
     return lambda data: f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+Work = Callable[[AnyTask], tuple[MadeFile, ...]]
+
+
+class Copier(Converter):
+    name = "copier"
+    docs = "for tests"
+    size_bytes = 0
+    makes: Any = "gguf"
+
+    def offer(self, source: Source) -> Offer | None:
+        self.source = source
+        if "config.json" not in source.documents:
+            return None
+        return Offer(confidence=0.5, why="", makes=self.makes, size_bytes=self.size_bytes)
+
+
+class Smaller(Quantizer):
+    name = "smaller"
+    docs = "for tests"
+    types = (
+        QuantizationType(name="Q8_0", bits=8),
+        QuantizationType(name="F16", bits=16),
+        QuantizationType(name="Q4_K_M", bits=4, imatrix="takes"),
+        QuantizationType(name="IQ1_S", bits=1, imatrix="needs"),
+        QuantizationType(name="INT4", bits=4),
+    )
+
+    def offer(self, source: Source, type_name: str) -> Offer | None:
+        self.source = source
+        wanted = "onnx" if type_name == "INT4" else "gguf"
+        makes: Any = "folder" if type_name == "INT4" else "gguf"
+        return Offer(confidence=0.5, why="", makes=makes) if source.format == wanted else None
+
+
+@pytest.fixture
+def copier() -> Copier:
+    return Copier()
+
+
+@pytest.fixture
+def smaller() -> Smaller:
+    return Smaller()
+
+
+class Lab:
+    """Creates models: `lab("m", work, files=…)`; `work` does what a task process would."""
+
+    def __init__(self, store: Store, upload: Any, makers: Makers) -> None:
+        self.store = store
+        self.upload = upload
+        self._makers = makers
+
+    def __call__(self, model: str, work: Work | None = None, **fields: Any) -> list[Progress]:
+        steps = create_model(self.store, CreateRequest(model=model, **fields), makers=self._makers)
+        told: list[Progress] = []
+        answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return told
+            answer = None
+            if isinstance(step, NeedsTask):
+                assert work is not None
+                told.append(step.progress(1, 2))
+                try:
+                    answer = work(step.task)
+                except CorralError as error:
+                    steps.throw(error)
+            else:
+                told.append(step)
+
+
+@pytest.fixture
+def make(store: Store, upload: Any, copier: Copier, smaller: Smaller) -> Lab:
+    plugins = Plugins(only=())
+    plugins.__dict__["converters"] = {"copier": (KERNEL, copier)}
+    plugins.__dict__["quantizers"] = {"smaller": (KERNEL, smaller)}
+    return Lab(store, upload, Makers(plugins))

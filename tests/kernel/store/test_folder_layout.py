@@ -399,14 +399,14 @@ def test_a_link_in_a_folder_s_place_is_neither_followed_nor_emptied(
 
 HALF = """
 import corral_kernel.store.folders as folders
-put, count = folders._put, 0
+put, count = folders.put_file, 0
 def stop(file, target):
     global count
     put(file, target)
     count += 1
     if count == 3:
         reached("half")
-folders._put = stop
+folders.put_file = stop
 store.lay_out(model())
 """
 BEFORE_RENAME = """

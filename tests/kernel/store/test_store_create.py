@@ -14,6 +14,7 @@ from corral_kernel.errors import (
     InvalidRequestError,
     ManifestNotFoundError,
     StoreError,
+    TaskError,
     UnsupportedError,
 )
 from corral_kernel.names import ModelName
@@ -249,26 +250,6 @@ def test_what_the_request_alone_shows_is_refused_at_once(
     assert str(caught.value) == message
 
 
-LATER_WORK = {
-    "draft_files": {"draft_files": {"d.gguf": NOWHERE}},
-    "quantize": {"quantize": "q4_K_M"},
-}
-
-
-@pytest.mark.parametrize("field", LATER_WORK)
-def test_what_this_release_does_not_do_is_refused_by_name(store: Store, field: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"not supported by this release.*'{field}'"):
-        create_model(store, CreateRequest(model="m", base="tiny", **LATER_WORK[field]))  # type: ignore[arg-type]  # one field each
-
-
-def test_renderer_and_parser_are_kept_and_inherited(store: Store, upload: Any, create: Any) -> None:
-    create("m", files={"m.gguf": upload(MINIMAL)}, renderer="qwen3-coder", parser="qwen3-coder")
-    create("heir", base="m:local", parser="qwen3")
-    configs = [store.open(ModelName.parse(name)).config for name in ("m", "heir")]
-    told = [(config.renderer, config.parser) for config in configs]
-    assert told == [("qwen3-coder", "qwen3-coder"), ("qwen3-coder", "qwen3")]
-
-
 def test_a_cloud_base_is_refused(store: Store) -> None:
     with pytest.raises(UnsupportedError, match="cloud model"):
         create_model(store, CreateRequest(model="m", base="gpt-oss:20b-cloud"))
@@ -277,7 +258,22 @@ def test_a_cloud_base_is_refused(store: Store) -> None:
 SOURCES: dict[str, tuple[dict[str, bytes | str], type[CorralError], str]] = {
     "no files": ({}, InvalidRequestError, "^unknown type$"),
     "other files": ({"a.txt": b"text"}, InvalidRequestError, "^unknown type$"),
-    "safetensors": ({"model.safetensors": b"x"}, UnsupportedError, "safetensors"),
+    "safetensors": ({"model.safetensors": b"x"}, TaskError, "^unknown architecture$"),
+    "safetensors of an unknown kind": (
+        {"model.safetensors": b"x", "config.json": b'{"architectures": ["NobodyForCausalLM"]}'},
+        TaskError,
+        '^unsupported architecture "NobodyForCausalLM"$',
+    ),
+    "safetensors with damaged JSON": (
+        {"model.safetensors": b"x", "config.json": b'{"architectures": '},
+        InvalidModelError,
+        "config.json is damaged",
+    ),
+    "safetensors with a strange name": (
+        {"a/nul/model.safetensors": b"x"},
+        InvalidRequestError,
+        "is a device on Windows",
+    ),
     "no GGUF": ({"a.gguf": b"text"}, InvalidRequestError, "^supplied file was not in GGUF format$"),
     "truncated": ({"a.gguf": MINIMAL[:-3]}, InvalidModelError, "truncated"),
     "adapter alone": (
@@ -286,7 +282,11 @@ SOURCES: dict[str, tuple[dict[str, bytes | str], type[CorralError], str]] = {
         "^no base model was found$",
     ),
     "two models": ({"a.gguf": MINIMAL, "b.gguf": MINIMAL}, UnsupportedError, "several files"),
-    "projector": ({"a.gguf": gguf(("general.type", "mmproj"))}, UnsupportedError, "projector"),
+    "projector alone": (
+        {"a.gguf": gguf(("general.type", "mmproj"))},
+        InvalidRequestError,
+        "^no base model was found$",
+    ),
 }
 
 
@@ -306,7 +306,7 @@ def test_one_part_of_a_split_file_is_refused(upload: Any, create: Any) -> None:
     raw = gguf(("general.architecture", "test"))
     raw = raw[:16] + struct.pack("<Q", 2) + raw[24:]
     raw += struct.pack("<Q", 11) + b"split.count" + struct.pack("<IH", 2, 3)
-    with pytest.raises(UnsupportedError, match="one of 3 parts of a split GGUF"):
+    with pytest.raises(InvalidModelError, match="split GGUF is incomplete: part 2 of 3 is missing"):
         create("m", files={"m-00001-of-00003.gguf": upload(raw)})
 
 
@@ -333,7 +333,11 @@ ADAPTERS: dict[str, tuple[dict[str, bytes | str], str]] = {
     "a model": ({"a.gguf": "tiny-chat-f32.gguf"}, "is no adapter"),
     "no GGUF": ({"a.gguf": b"text"}, "^supplied file was not in GGUF format$"),
     "damaged": ({"a.gguf": MINIMAL[:-3]}, "adapter 'a.gguf': .*truncated"),
-    "safetensors": ({"adapter_model.safetensors": b"x"}, "safetensors adapters"),
+    "safetensors": ({"adapter_model.safetensors": b"x"}, ": unsupported architecture llama$"),
+    "another architecture": (
+        {"a.gguf": gguf(("general.type", "adapter"), ("general.architecture", "gemma2"))},
+        "^adapter 'a.gguf' is for models of architecture gemma2, and this one is of llama$",
+    ),
 }
 
 

@@ -1,0 +1,124 @@
+"""Folders in which tasks work: their sources laid out, and room for what they make.
+
+    with workshops.open() as workshop:
+        references = workshop.lay_out(files)        # hard links in `workshop.source`
+        …                                           # a task fills `workshop.made`
+        path = workshop.path_of(made_file)
+
+They lie beside the blobs, so that what is made is moved and not copied. Who has one has a lock on
+it, which ends with the process: so the next start knows what a crash has left.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from corral_kernel.contracts import FileRef, MadeFile
+from corral_kernel.errors import InvalidRequestError, TaskError
+from corral_kernel.folderlocks import hold_folder, lock_folder, open_folder, remove_folder
+from corral_kernel.foldernames import check_folder_names
+from corral_kernel.models import ModelFile
+from corral_kernel.store.files import FOLDER_MODE, store_errors
+from corral_kernel.store.folders import put_file
+
+_SOURCE: Final = "source"
+_MADE: Final = "made"
+
+
+class Workshop:
+    """One such folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = folder / _SOURCE
+        self.made = folder / _MADE
+
+    def lay_out(self, files: Sequence[ModelFile]) -> tuple[FileRef, ...]:
+        """Put files into `source`, under their names, which are checked already.
+
+        Raises:
+            InvalidModelError: If one is damaged.
+            StoreError: If one is missing, or cannot be put there.
+        """
+        with store_errors("laying out the files to work on"):
+            for file in files:
+                put_file(file, self.source / file.name)
+        return tuple(
+            FileRef(
+                role="file",
+                digest=file.digest,
+                size_bytes=file.size_bytes,
+                name=file.name,
+                path=str(self.source / file.name),
+            )
+            for file in files
+        )
+
+    def path_of(self, file: MadeFile) -> Path:
+        """Where a file lies that was made.
+
+        Raises:
+            TaskError: If it is named in a way that leads elsewhere.
+        """
+        path = self.made / file.name
+        try:
+            check_folder_names([file.name])
+        except InvalidRequestError as error:
+            raise TaskError(f"what was made is named wrongly: {error}") from None
+        if path.resolve() != self.made.resolve() / file.name:
+            raise TaskError(f"{file.name} was not made in its place, but is a link")
+        return path
+
+
+class Workshops:
+    """The workshops of one store. Any number of threads and processes may use them at once.
+
+    Args:
+        place: Their folder; it is made with the first.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Workshop]:
+        """Make one; it goes with the end of the block.
+
+        Raises:
+            StoreError: If it cannot be made.
+        """
+        with store_errors(f"making a folder to work in, in {self._place}"):
+            self._place.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            folder = self._place / secrets.token_hex(8)
+            with self._locked(fcntl.LOCK_SH):  # no sweep comes between it and its own lock
+                folder.mkdir(FOLDER_MODE)
+                hold = hold_folder(folder)
+            for part in (_SOURCE, _MADE):
+                (folder / part).mkdir(FOLDER_MODE)
+        try:
+            yield Workshop(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if hold:
+                hold.release()
+
+    def sweep(self) -> None:
+        """Remove those whose process is gone."""
+        if not self._place.is_dir():
+            return
+        with self._locked(fcntl.LOCK_EX):
+            for folder in list(self._place.iterdir()):
+                remove_folder(folder, lambda: True)
+
+    @contextlib.contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        descriptor = open_folder(self._place)
+        try:
+            lock_folder(descriptor, kind)
+            yield
+        finally:
+            os.close(descriptor)

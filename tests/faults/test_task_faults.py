@@ -1,0 +1,190 @@
+"""Kills amid conversions and quantizing: of the task, of the server; clients that leave."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+LIMIT_S = 60.0
+
+
+class Site:
+    """Servers on one folder of models, with the plugin `maker`."""
+
+    def __init__(self, start: Callable[[], Any], models: Path, weights: Path) -> None:
+        self._start = start
+        self.models = models
+        self.weights = weights
+        self.begin()
+        self.create("kept", files={"kept.gguf": self.upload(weights.read_bytes())})
+
+    def begin(self) -> None:
+        self.server = self._start()
+        self.client = httpx.Client(base_url=self.server.url, timeout=LIMIT_S)
+
+    def upload(self, data: bytes) -> str:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.client.post(f"/api/blobs/{digest}", content=data).raise_for_status()
+        return digest
+
+    def create(self, model: str, **fields: Any) -> None:
+        body = {"model": model, "stream": False, **fields}
+        self.client.post("/api/create", json=body).raise_for_status()
+
+    def files(self, **recipe: Any) -> dict[str, str]:
+        return {
+            "recipe.json": self.upload(json.dumps(recipe).encode()),
+            "source.safetensors": self.upload(self.weights.read_bytes()),
+        }
+
+    def state(self) -> set[str]:
+        """All files but those of the tasks."""
+        found = {path for path in self.models.rglob("*") if path.is_file()}
+        return {str(path.relative_to(self.models)) for path in found if "making" not in path.parts}
+
+    def left_of_tasks(self) -> list[Path]:
+        making = self.models / "making"
+        return list(making.iterdir()) if making.exists() else []
+
+    def works(self) -> None:
+        body = {"model": "kept", "prompt": "a", "raw": True, "stream": False}
+        body["options"] = {"num_predict": 2, "num_ctx": 64}
+        answer = self.client.post("/api/generate", json=body)
+        assert answer.status_code == 200, answer.text
+
+    @contextlib.contextmanager
+    def converting(self, mark: Path) -> Iterator[tuple[int, Iterator[str]]]:
+        """A conversion under way: the id of its process, and the lines that come."""
+        body = {"model": "m", "files": self.files(how="wait", mark=str(mark))}
+        with self.client.stream("POST", "/api/create", json=body) as answer:
+            lines = answer.iter_lines()
+            while not json.loads(next(lines)).get("completed"):
+                pass
+            yield int(mark.read_text()), lines
+
+
+@pytest.fixture
+def site(
+    start_server: Callable[..., Any], making_plugin: Path, wide: Path, tmp_path: Path
+) -> Iterator[Site]:
+    models = tmp_path / "models"
+
+    def start() -> Any:
+        return start_server(CORRAL_MODELS=str(models), PYTHONPATH=str(making_plugin))
+
+    found = Site(start, models, wide)
+    yield found
+    found.client.close()
+    found.server.stop()
+
+
+def test_a_client_that_leaves_ends_the_conversion_and_leaves_the_store_as_it_was(
+    site: Site, tmp_path: Path, wait_gone: Callable[[int], None]
+) -> None:
+    files = site.files(how="wait", mark=str(tmp_path / "mark"))
+    before = site.state()
+    assert files
+    with site.converting(tmp_path / "mark") as (pid, _):
+        pass
+    wait_gone(pid)
+    site.create("n", **{"from": "kept"}, system="later")  # the other is undone by then, or soon
+    site.client.request("DELETE", "/api/delete", json={"model": "n"}).raise_for_status()
+    wait_until_tidy(site)
+    assert site.state() == before
+
+
+def wait_until_tidy(site: Site) -> None:
+    """What a server does for a client that left is done soon after."""
+    deadline = time.monotonic() + LIMIT_S
+    while site.left_of_tasks():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_task_that_is_killed_costs_an_error_and_nothing_else(site: Site, tmp_path: Path) -> None:
+    site.files(how="wait", mark=str(tmp_path / "mark"))
+    before = site.state()
+    with site.converting(tmp_path / "mark") as (pid, lines):
+        os.kill(pid, signal.SIGKILL)
+        *_, last = lines
+    assert json.loads(last) == {"error": "the process converting m was killed by SIGKILL"}
+    assert site.state() == before
+    assert not site.left_of_tasks()
+    site.works()
+
+
+def test_a_server_that_is_killed_leaves_what_the_next_one_serves(
+    site: Site, tmp_path: Path, wait_gone: Callable[[int], None]
+) -> None:
+    site.files(how="wait", mark=str(tmp_path / "mark"))
+    before = site.state()
+    with contextlib.suppress(httpx.HTTPError), site.converting(tmp_path / "mark") as (pid, lines):
+        site.server.process.kill()
+        site.server.process.wait()
+        list(lines)
+    wait_gone(pid)
+    assert site.left_of_tasks()
+    site.begin()
+    assert not site.left_of_tasks()
+    assert site.state() == before
+    site.works()
+    names = [model["name"] for model in site.client.get("/api/tags").json()["models"]]
+    assert "kept:latest" in names
+    assert "m:latest" not in names
+
+
+def test_a_server_that_ends_waits_for_no_conversion(
+    site: Site, tmp_path: Path, wait_gone: Callable[[int], None]
+) -> None:
+    with contextlib.suppress(httpx.HTTPError), site.converting(tmp_path / "mark") as (pid, lines):
+        assert site.server.stop() == 0
+        list(lines)
+    wait_gone(pid)
+    assert not site.left_of_tasks()
+
+
+@pytest.mark.parametrize("victim", ["task", "server"])
+def test_kills_at_any_moment_of_quantizing_leave_a_store_that_serves(
+    site: Site, make_wide: Callable[..., Path], tmp_path: Path, victim: str
+) -> None:
+    big = make_wide(tmp_path / "big.gguf", layers=8)
+    site.create("big", files={"big.gguf": site.upload(big.read_bytes())})
+    whole = site.state()
+    for lines_first in (1, 2, 3):
+        body = {"model": "small", "from": "big", "quantize": "q4_k_m"}
+        with (
+            contextlib.suppress(httpx.HTTPError, StopIteration),
+            site.client.stream("POST", "/api/create", json=body) as answer,
+        ):
+            lines = answer.iter_lines()
+            for _ in range(lines_first):
+                next(lines)
+            kill(site, victim)
+            list(lines)
+        if site.server.process.poll() is not None:
+            site.begin()
+        assert not site.left_of_tasks()
+        assert whole <= site.state()
+        site.works()
+    site.create("small", **{"from": "big"}, quantize="q4_k_m")
+
+
+def kill(site: Site, victim: str) -> None:
+    server = psutil.Process(site.server.process.pid)
+    if victim == "server":
+        server.kill()
+        site.server.process.wait()
+        return
+    for child in server.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "corral_kernel.tasks" in child.cmdline():
+                child.kill()
