@@ -27,7 +27,7 @@ Work = Callable[[AnyTask], tuple[MadeFile, ...]]
 
 
 def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*")} - {"making"}
+    return {str(path.relative_to(root)) for path in root.rglob("*")} - {"making", ".corral-lock"}
 
 
 def opened(store: Store, name: str) -> Model:
