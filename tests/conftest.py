@@ -278,6 +278,16 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     target.unlink()  # a quarter of a gigabyte, which pytest would keep for some sessions
 
 
+@pytest.fixture(scope="session")
+def package_of() -> Callable[[str], Path]:
+    """The folder of a package that ships a model; where it is not installed the test is skipped."""
+
+    def find(package: str) -> Path:
+        return package_folder(package) or pytest.skip(f"needs {package}, see tests/models.txt")
+
+    return find
+
+
 def to_gguf(folder: Path, target: Path) -> None:
     """Convert a folder of safetensors files."""
     from corral_safetensors.converting import convert
