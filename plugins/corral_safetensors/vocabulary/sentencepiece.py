@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import gguf
@@ -16,6 +17,8 @@ from corral_safetensors.vocabulary.vocabulary import Added, Vocabulary, by_numbe
 MODEL: Final = "tokenizer.model"
 _SPACE: Final = "\u2581"
 _BYTE: Final = re.compile(r"<0x[0-9A-F]{2}>")
+_MOST_LACKING: Final = 0.01  # of tokens; some vocabularies were extended by hand
+_LONGEST_SPLIT: Final = 256
 _ADDED_SCORE: Final = -1000.0
 _NORMALIZERS: Final = frozenset({"Prepend", "Replace", "Precompiled", "Strip", "Nmt"})
 
@@ -57,7 +60,8 @@ def joined_pieces(document: Document, most: int) -> Vocabulary:
             types[number] = gguf.TokenType.UNKNOWN
         elif number not in outside and _BYTE.fullmatch(token):
             types[number] = gguf.TokenType.BYTE
-    ranks = _ranks(document)
+    inside = {token for number, token in enumerate(tokens) if number not in outside}
+    ranks = _ranks(document, inside)
     last = float(len(ranks) + 1)
     scores = [
         _ADDED_SCORE if number in outside else -float(ranks.get(token, last))
@@ -110,26 +114,42 @@ def _decoded(text: str) -> bytes:
         raise InvalidModelError(f"precompiled_charsmap of tokenizer.json: {error}") from None
 
 
-def _ranks(document: Document) -> dict[str, int]:
+def _ranks(document: Document, inside: set[str]) -> dict[str, int]:
     """The place of each token that pairs become, the one that is joined first at 1.
 
+    SentencePiece joins any two pieces that make a third; so all such pairs are to be listed. A
+    tokenizer that was trained for the pairs themselves lists one for each token.
+
+    Args:
+        document: Of the tokenizer.
+        inside: Tokens of the vocabulary proper.
+
     Raises:
-        UnsupportedError: If pairs of one token do not follow each other: that is no SentencePiece.
+        UnsupportedError: If too many pairs are missing.
     """
+    merges = document.merges()
     ranks: dict[str, int] = {}
-    last = ""
-    for left, right in document.merges():
-        token = left + right
-        if token == last:
-            continue
-        if token in ranks:
-            raise UnsupportedError(
-                f"merges of tokenizer.json: the pairs that become {token!r} do not follow each "
-                "other, so that this is no tokenizer of SentencePiece's kind"
-            )
-        ranks[token] = len(ranks) + 1
-        last = token
+    for left, right in merges:
+        ranks.setdefault(left + right, len(ranks) + 1)
+    pairs = set(merges)
+    lacking = sum(
+        any(pair not in pairs and inside.issuperset(pair) for pair in _splits(token))
+        for token in ranks
+        if token in inside
+    )
+    if lacking > len(ranks) * _MOST_LACKING:
+        raise UnsupportedError(
+            f"merges of tokenizer.json: {lacking} tokens could be joined in more ways than are "
+            "listed, so that this is no tokenizer of SentencePiece's kind; llama.cpp has none that "
+            "falls back to bytes otherwise"
+        )
     return ranks
+
+
+def _splits(token: str) -> Iterator[tuple[str, str]]:
+    if len(token) <= _LONGEST_SPLIT:
+        for place in range(1, len(token)):
+            yield token[:place], token[place:]
 
 
 def _adds_prefix(document: Document) -> bool:

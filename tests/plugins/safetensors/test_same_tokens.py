@@ -272,17 +272,24 @@ def test_a_model_without_tokenizer_is_refused(
         converted(folder())
 
 
-def test_pairs_that_are_none_of_sentencepiece_are_refused(
+def test_pairs_that_are_not_of_sentencepiece_are_refused(
     refused: Callable[..., str], tokenizing: ModuleType
 ) -> None:
-    tokenizer = tokenizing.joined(tokenizing.pieces(), "llama")
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    texts = ["".join(pair) for pair in merges]
-    first = next(place for place, text in enumerate(texts) if texts.count(text) > 1)
-    merges.append(merges.pop(first))
+    said = refused(tokenizing.trained_with_bytes().to_str())
 
-    said = refused(changed(tokenizer, "model.merges", merges))
-    assert "do not follow each other" in said
+    assert "no tokenizer of SentencePiece's kind" in said
+
+
+def test_runs_of_spaces_among_the_added_tokens_are_as_with_gemma(
+    folder: Callable[..., Path], compare: Compare, tokenizing: ModuleType
+) -> None:
+    source = folder()
+    runs = [("▁" * length, 0.0) for length in (4, 3, 2)]  # of one score, as Gemma has them
+    tokenizer = tokenizing.joined([*tokenizing.pieces(), *runs], "gemma")
+    tokenizer.add_tokens(tokenizing.plain(text for text, _ in runs))
+    tokenizing.write_tokenizer(source, tokenizer, bos_token="<s>", eos_token="</s>")
+
+    compare(source, tokenizer, ["a  b", "a   b", "a    b c", "      x"])
 
 
 @pytest.mark.parametrize(

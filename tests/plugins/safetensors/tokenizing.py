@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,20 @@ def joined(found: list[tuple[str, float]], form: str) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
     )
+    return tokenizer
+
+
+def plain(texts: Iterable[str]) -> list[AddedToken]:
+    """Tokens that are found in a text as they are."""
+    return [AddedToken(text, normalized=False) for text in texts]
+
+
+def trained_with_bytes() -> Tokenizer:
+    """A tokenizer that falls back to bytes, and joins only the pairs that it was trained for."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    head = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=head, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer
 
 
