@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from jinja2 import TemplateRuntimeError
+from jinja2.exceptions import SecurityError
 from jinja2.utils import Namespace as JinjaNamespace
 
 MAX_STEPS = 20_000_000
@@ -34,10 +35,28 @@ class OverBoundsError(TemplateRuntimeError):
 
 
 class Namespace(JinjaNamespace):
-    """Jinja's, but it does not print its content, which is not bounded as that of a list is."""
+    """Jinja's, but for names that begin with an underscore, and for printing its content.
+
+    The latter is not bounded as that of a list is; the former transformers refuses too.
+    """
+
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+        attributes = dict(*args, **kwargs)
+        for name in attributes:
+            _check_name(name)
+        super().__init__(attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
 
     def __repr__(self) -> str:
         return "<Namespace>"
+
+
+def _check_name(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace has no names that begin with an underscore: {name!r}")
 
 
 class Growing(list[Any]):

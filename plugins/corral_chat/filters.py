@@ -24,7 +24,7 @@ from corral_chat.bounds import (
     step,
     text,
 )
-from corral_chat.operators import modulo, replace
+from corral_chat.operators import add, modulo, replace
 
 _MAX_INDENT_CHARS = 100
 _MAX_PRECISION = 30
@@ -60,6 +60,7 @@ _OF_JINJA = [
     "trim",
     "unique",
     "upper",
+    "wordcount",
 ]
 _ITERATING = frozenset(
     ["map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique"]
@@ -146,6 +147,16 @@ def _round(value: float, precision: int = 0, method: str = "common") -> float:
     return rounded
 
 
+@pass_environment
+def _sum(
+    environment: Environment, value: Iterable[Any], attribute: Any = None, start: Any = 0
+) -> Any:
+    parts = value if attribute is None else map(make_attrgetter(environment, attribute), value)
+    for part in counted(parts, 1):
+        start = add(start, part)
+    return start
+
+
 CHAT_FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: _bounded(name) for name in _OF_JINJA},
     "format": _format,
@@ -155,6 +166,7 @@ CHAT_FILTERS: Mapping[str, Callable[..., Any]] = {
     "replace": _replace,
     "round": _round,
     "string": text,
+    "sum": _sum,
     "tojson": _tojson,
 }
 

@@ -1,4 +1,4 @@
-"""Templates of well-known families render as by transformers, which made `golden/jinja.json`."""
+"""Templates of well-known families render as by transformers, which made the golden files."""
 
 import json
 import runpy
@@ -18,6 +18,7 @@ CASES = runpy.run_path(str(Path(__file__).with_name("jinjacases.py")))
 TEMPLATES: dict[str, str] = CASES["TEMPLATES"]
 CONVERSATIONS: dict[str, dict[str, Any]] = CASES["CONVERSATIONS"]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "jinja.json").read_text("utf-8"))
+IDIOMS = json.loads((Path(__file__).parent / "golden" / "jinja-idioms.json").read_text("utf-8"))
 NOW = 1_720_000_000.0  # in July 2024
 
 
@@ -66,6 +67,29 @@ def test_the_golden_file_has_every_template_and_both_texts_and_refusals() -> Non
     cases = [case for ones in GOLDEN["cases"].values() for case in ones.values()]
     assert sum("text" in case for case in cases) > 2000
     assert sum("error" in case for case in cases) > 20
+
+
+TURNS = (
+    {"role": "user", "content": "U"},
+    {"role": "assistant", "content": "A"},
+    {"role": "user", "content": ""},
+)
+
+
+@pytest.mark.parametrize("source", IDIOMS)
+def test_an_idiom_gives_what_it_gives_in_transformers(source: str) -> None:
+    expected = IDIOMS[source]
+    template = source.replace("⏎", "\n")
+    if "text" in expected:
+        assert said(template, *TURNS) == expected["text"]
+        return
+    with pytest.raises(TemplateError, match=r"the chat template: ."):
+        said(template, *TURNS)
+
+
+def test_the_idioms_are_many_and_most_of_them_give_text() -> None:
+    assert len(IDIOMS) >= 70
+    assert sum("text" in idiom for idiom in IDIOMS.values()) > 50
 
 
 USER = {"role": "user", "content": "Hi"}
@@ -242,6 +266,10 @@ def test_lists_that_a_template_writes_may_grow_and_those_that_it_is_given_may_no
     assert said(source, USER) == "1[2][2]"
     with pytest.raises(TemplateError, match="'append' of 'list' object is unsafe"):
         said("{{ messages.append(1) }}", USER)
+
+
+def test_a_namespace_may_have_any_name_but_hidden_ones() -> None:
+    assert said("{% set n = namespace(self=1, args=2) %}{{ n.self }}{{ n.args }}", USER) == "12"
 
 
 def test_what_a_generation_block_sets_is_unknown_outside() -> None:

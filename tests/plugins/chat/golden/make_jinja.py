@@ -44,6 +44,13 @@ LISTS_GROW = {"Kimi-K2-Instruct", "Kimi-K2-Thinking"}
 PATCHES = {"llama-cpp-deepseek-r1": ("| tojson(indent=2)", "| list | tojson(indent=2)")}
 
 
+TURNS = [
+    {"role": "user", "content": "U"},
+    {"role": "assistant", "content": "A"},
+    {"role": "user", "content": ""},
+]
+
+
 class Clock(dt.datetime):
     @classmethod
     def now(cls, tz=None):
@@ -176,6 +183,25 @@ def main() -> None:
             cases[name][key] = found
         chat_template_utils.ImmutableSandboxedEnvironment = immutable
     write({"lines": list(lines), "cases": cases})
+    idioms = (HERE.parent / "jinja" / "idioms.txt").read_text("utf-8").splitlines()
+    shown = {line: idiom(line.replace("⏎", "\n")) for line in idioms}
+    text = json.dumps(shown, ensure_ascii=False, indent=1)
+    (HERE / "jinja-idioms.json").write_text(text + "\n", "utf-8")
+
+
+def idiom(source: str) -> dict[str, str]:
+    """Render three turns; nothing else is given but the tokens."""
+    try:
+        text, _ = chat_template_utils.render_jinja_template(
+            [TURNS],
+            chat_template=source,
+            add_generation_prompt=True,
+            bos_token="<s>",
+            eos_token="</s>",
+        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is one
+        return {"error": type(error).__name__, "words": str(error)}
+    return {"text": text[0]}
 
 
 def write(found: dict[str, object]) -> None:
