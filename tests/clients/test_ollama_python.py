@@ -184,7 +184,7 @@ def test_errors_are_the_clients_own(
     assert caught.value.status_code == status
 
 
-def test_tools_are_refused_until_they_work(client: ollama.Client) -> None:
+def test_tools_need_a_model_that_takes_them(client: ollama.Client) -> None:
     def add(a: int, b: int) -> int:
         """Add two numbers.
 

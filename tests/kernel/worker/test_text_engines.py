@@ -69,6 +69,25 @@ def kinds(events: list[Any]) -> list[str]:
 # ------------------------------------------------------------------------------------- answers
 
 
+def test_an_answer_of_an_engine_that_takes_texts_is_read(start: Start) -> None:
+    worker = start(takes="text")
+    go = "{{ range .Messages }}{{ .Content }}{{ end }}"
+    call = '{"name": "f", "arguments": {"a": 1}}'
+    prompt = frames.PromptSpec(
+        renderer="go",
+        template=go,
+        messages=(Message(role="user", content=call),),
+        tools=({"type": "function", "function": {"name": "f"}},),
+    )
+    reading = frames.Reading(parser="generic", calls=True)
+    done = ask(worker, 1, "", prompt=prompt, reading=reading)
+    assert isinstance(done, frames.Done)
+    (found,) = [event for event in worker.of(1) if isinstance(event, frames.ToolCall)]
+    assert (found.name, found.arguments, found.last) == ("f", '{"a":1}', True)
+    assert found.id.startswith("call_")
+    assert worker.text(1).strip() == ""
+
+
 def test_a_request_is_accepted_gives_its_pieces_and_ends_with_what_the_engine_counted(
     start: Start,
 ) -> None:

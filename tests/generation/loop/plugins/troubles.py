@@ -11,16 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral_kernel.contracts import (
+    AnswerSpec,
     Candidates,
+    ChatParser,
     Companion,
     Constraint,
     ConstraintType,
+    Content,
+    EndReason,
     JobView,
+    OutputEvent,
+    OutputParser,
+    Plan,
     Sampler,
     SamplerOptions,
     SamplerType,
     Tokenizer,
 )
+from corral_kernel.errors import OutputError
 from corral_kernel.plugins import hookimpl
 
 CORRAL_API_VERSION = 1
@@ -214,3 +222,44 @@ def corral_samplers() -> Sequence[SamplerType]:
 @hookimpl
 def corral_constraints() -> Sequence[ConstraintType]:
     return [LettersType()]
+
+
+class TroubledParser(ChatParser):
+    """Reads all as content, and misbehaves where it is told: by the level of thinking."""
+
+    name = "troubled"
+    capabilities = frozenset({"tools", "thinking"})
+
+    def start(self, spec: AnswerSpec) -> OutputParser:
+        return TroubledOutput(str(spec.think))
+
+    def plan(self, spec: AnswerSpec) -> Plan | None:
+        if spec.think == "plan":
+            misbehave("raises")
+        return None
+
+
+class TroubledOutput(OutputParser):
+    def __init__(self, where: str) -> None:
+        self._where = where
+        if where == "start":
+            misbehave("raises")
+
+    def feed(self, text: str) -> Sequence[OutputEvent]:
+        if self._where == "feed":
+            misbehave("raises")
+        if self._where == "loops":
+            misbehave("loops")
+        if self._where == "output":
+            raise OutputError("empty function name")
+        return [Content(text)]
+
+    def finish(self, reason: EndReason) -> Sequence[OutputEvent]:
+        if self._where == "finish":
+            misbehave("raises")
+        return []
+
+
+@hookimpl
+def corral_chat_formats() -> Sequence[ChatParser]:
+    return [TroubledParser()]
