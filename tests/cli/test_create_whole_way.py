@@ -1,15 +1,24 @@
 """`corral create` and `show` beside a real server: what is made, shown, and made again."""
 
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gguf
+import numpy as np
 import pytest
 
+from corral_kernel.gguf import read_header
+
+ROOT = Path(__file__).parents[2]
+MAKING = ROOT / "tests" / "plugins" / "safetensors" / "making.py"
 MODELS = Path(__file__).parents[1] / "models"
 LIMIT_S = 300
 NASTY = '''\
@@ -103,3 +112,193 @@ def test_a_modelfile_as_shown_makes_the_same_model_again(
     for part in ("--parameters", "--system", "--template", "--license"):
         assert corral("show", part, "again").out == corral("show", part, "nasty").out
     assert corral("rm", "nasty", "again").status == 0
+
+
+TINY_ROWS = ["architecture llama", "context length 256", "embedding length 64"]
+LORA = "ADAPTER {models}/lora-zorblax-f16.gguf\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "backend"),
+    [
+        (
+            "FROM {models}/tiny-chat-f32.gguf\n" + LORA,
+            [TINY_ROWS[0], "parameters 91K", *TINY_ROWS[1:], "quantization unknown"],
+            "llamacpp",
+        ),
+        ("FROM {models}/tiny-chat-onnx\n", [*TINY_ROWS, "quantization unknown"], "onnx"),
+        (
+            "FROM {models}/gpt2byte-f16.ggml.bin\nPARAMETER model_type gpt2\n",
+            ["architecture gpt2", "quantization unknown"],
+            "ctransformers",
+        ),
+    ],
+    ids=["adapter", "ONNX", "before GGUF"],
+)
+def test_models_of_each_kind_are_shown(
+    corral: Any, tmp_path: Path, text: str, rows: list[str], backend: str
+) -> None:
+    lines = 'SYSTEM """\n one\n\ntwo\nthree"""\nLICENSE MIT\nREQUIRES 0.1.0\n'
+    (tmp_path / "Modelfile").write_text(text.format(models=MODELS) + lines)
+    assert corral("create", "kind").status == 0
+    shown = corral("show", "kind")
+    sections = {
+        title.strip(): [" ".join(row.split()) for row in body]
+        for title, *body in (part.splitlines() for part in shown.out.split("\n\n") if part)
+    }
+    assert sections["Model"] == [*rows, "requires 0.1.0"]
+    assert sections["Capabilities"] == ["completion"]
+    assert sections["Backend"][0].split()[0] == backend
+    assert sections["System"] == ["one", "two", "..."]
+    assert sections["License"] == ["MIT"]
+    assert corral("rm", "kind").status == 0
+
+
+# ------------------------------------------------------------------------- made into something else
+
+
+@pytest.fixture(scope="session")
+def making() -> Any:
+    """See tests/plugins/safetensors/making.py."""
+    spec = importlib.util.spec_from_file_location("cli_making", MAKING)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def shards(making: Any, tmp_path: Path) -> Path:
+    """A small model in safetensors files, three of them."""
+    config = making.MODELS["llama"]
+    weights = making.random_weights(making.shapes_of(config), config)
+    folder: Path = making.write_model(tmp_path / "shards", config, weights, shards=3)
+    return folder
+
+
+def imatrix(path: Path, model: Path) -> Path:
+    """An importance matrix for a model, in which all columns matter alike."""
+    writer = gguf.GGUFWriter(path, "unused")
+    writer.add_type("imatrix")
+    for tensor in read_header(model).tensors:
+        if len(tensor.shape) == 2 and tensor.name != "token_embd.weight":
+            ones = np.ones((1, tensor.shape[0]), np.float32)
+            writer.add_tensor(f"{tensor.name}.in_sum2", ones)
+            writer.add_tensor(f"{tensor.name}.counts", np.ones((1, 1), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def quantization(corral: Any, model: str) -> str:
+    (line,) = [line for line in corral("show", model).out.splitlines() if "quantization" in line]
+    return line.split()[1]
+
+
+def test_a_folder_of_shards_is_converted_quantized_and_answers(
+    corral: Any, shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "Modelfile").write_text("FROM ./shards\nPARAMETER num_predict 4\n")
+    made = corral("create", "converted")
+    assert made.status == 0, made.err
+    assert made.err.startswith(f"reading {len(list(shards.iterdir()))} files\n")
+    assert "\nconverting model\n" in made.err
+    assert quantization(corral, "converted") == "F16"
+    smaller = corral("quantize", "converted", "q8_0", "smaller")
+    assert smaller.status == 0, smaller.err
+    assert "quantizing F16 model to Q8_0\n" in smaller.err
+    assert smaller.err.endswith("writing manifest\nsuccess\n")
+    assert quantization(corral, "smaller") == "Q8_0"
+    at_once = corral("create", "at-once", "-q", "Q8_0")
+    assert at_once.status == 0, at_once.err
+    assert quantization(corral, "at-once") == "Q8_0"
+    for model in ("converted", "smaller", "at-once"):
+        assert corral("run", model, "abc").status == 0
+    assert corral("rm", "converted", "smaller", "at-once").status == 0
+
+
+def test_the_parts_of_a_model_are_one_again(corral: Any, make_wide: Any, tmp_path: Path) -> None:
+    whole = make_wide(tmp_path / "whole.gguf")
+    (tmp_path / "m").mkdir()
+    make_wide(tmp_path / "m" / "part.gguf", split_max_tensors=4)
+    parts = sorted((tmp_path / "m").glob("*.gguf"))
+    assert len(parts) > 1
+    (tmp_path / "Modelfile").write_text(f"FROM ./m/{parts[0].name}\n")
+    made = corral("create", "joined")
+    assert made.status == 0, made.err
+    (tmp_path / "Whole").write_text(f"FROM {whole}\n")
+    assert corral("create", "whole", "-f", "Whole").status == 0
+    rows = [
+        corral("show", "-v", name).out.partition("  Tensors\n")[2] for name in ("joined", "whole")
+    ]
+    assert sorted(rows[0].splitlines()) == sorted(rows[1].splitlines())
+    assert corral("rm", "joined", "whole").status == 0
+
+
+def test_an_importance_matrix_is_used_where_a_type_needs_one(
+    corral: Any, wide: Path, tmp_path: Path
+) -> None:
+    shutil.copy(wide, tmp_path / "wide.gguf")
+    imatrix(tmp_path / "matrix.gguf", wide)
+    words = ("quantize", "./wide.gguf", "iq2_xs", "tiny")
+    without = corral(*words)
+    assert without.status == 1
+    assert "importance matrix" in without.err
+    made = corral(*words, "--imatrix", "matrix.gguf")
+    assert made.status == 0, made.err
+    assert quantization(corral, "tiny") == "IQ2_XS"
+    again = corral("quantize", "tiny", "q4_0", "tinier")
+    assert again.status == 1
+    assert "quantization is only supported for F16, BF16 and F32 models" in again.err
+    assert corral("rm", "tiny").status == 0
+    assert corral("show", "tinier").status == 1
+
+
+def test_a_draft_goes_with_the_model_and_has_a_type_of_its_own(
+    server: Any, corral: Any, make_wide: Any, tmp_path: Path
+) -> None:
+    make_wide(tmp_path / "big.gguf", layers=2)
+    make_wide(tmp_path / "small.gguf", seed=1)
+    (tmp_path / "Modelfile").write_text("FROM ./big.gguf\nDRAFT ./small.gguf\n")
+    made = corral("create", "drafted", "--draft-quantize", "q8_0")
+    assert made.status == 0, made.err
+    assert "Q8_0\n" in made.err
+    (tmp_path / "Again").write_text(corral("show", "--modelfile", "drafted").out)
+    assert corral("create", "again", "-f", "Again").status == 0
+    layers = [
+        [layer for layer in made_of(server, model)[0] if not layer[0].endswith(".template")]
+        for model in ("drafted", "again")  # of the second, the template that is used anyway
+    ]
+    assert layers[0] == layers[1]
+    assert {kind.rpartition(".")[2] for kind, _ in layers[0]} == {"model", "draft"}
+    assert corral("rm", "drafted", "again").status == 0
+
+
+def test_the_types_that_there_are_can_be_listed(corral: Any) -> None:
+    rows = [line.split()[:4] for line in corral("quantize", "--list").out.splitlines()]
+    assert rows[0] == ["NAME", "BITS", "IMATRIX", "QUANTIZER"]
+    assert {("Q4_K_M", "llamacpp"), ("Q8_0", "numpy"), ("INT8", "onnxruntime")} <= {
+        (name, owner) for name, _, _, owner in rows[1:]
+    }
+
+
+def test_what_cannot_be_quantized_so_is_told(corral: Any, wide: Path, tmp_path: Path) -> None:
+    shutil.copy(wide, tmp_path / "wide.gguf")
+    found = corral("quantize", "./wide.gguf", "q9_9", "new")
+    assert found.status == 1
+    assert "unsupported quantization type Q9_9 - supported types are " in found.err
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("smollm2")
+def test_the_modelfile_of_the_page_is_a_pirate(corral: Any, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "modelfile.md").read_text()
+    (block,) = re.findall(r"```modelfile\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "Modelfile").write_text(block)
+    assert corral("create", "pirate").err.endswith("success\n")
+    shown = corral("show", "--modelfile", "pirate").out
+    assert next(line for line in block.splitlines() if line.startswith("SYSTEM")) in shown
+    assert corral("rm", "pirate").status == 0

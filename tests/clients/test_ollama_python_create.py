@@ -111,6 +111,23 @@ def test_an_adapter_changes_the_answers_and_a_model_without_it_gives_the_old_one
     assert client.chat("made-plain", asked, options=GREEDY).message.content == before != robot
 
 
+def test_a_model_is_quantized_with_its_progress(client: ollama.Client, wide: Path) -> None:
+    files = {"wide.gguf": client.create_blob(wide)}
+    steps = list(client.create("made", files=files, quantize="q4_K_M", stream=True))
+    told = [step for step in steps if step.status == "quantizing F16 model to Q4_K_M"]
+    assert told
+    assert all(step.digest and step.total for step in told)
+    completed = [step.completed or 0 for step in told]
+    assert completed == sorted(completed)
+    assert steps[-1].status == "success"
+    details = client.show("made").details
+    assert details
+    assert details.quantization_level == "Q4_K_M"
+    assert client.create("made-twice", from_="made", quantize="q4_K_M").status == "success"
+    with pytest.raises(ollama.ResponseError, match="only supported for F16, BF16 and F32 models"):
+        client.create("made-worse", from_="made", quantize="q8_0")
+
+
 @pytest.mark.parametrize(
     ("call", "status", "words"),
     [
