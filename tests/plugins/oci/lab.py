@@ -225,8 +225,13 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def imitation(*, tls: bool = False) -> Iterator[Imitation]:
-    """Run a registry; with TLS it is `localhost`, whose certificate `CERTIFICATE` is."""
+def imitation(
+    *, tls: bool = False, wrap: Callable[[Any], Any] | None = None
+) -> Iterator[Imitation]:
+    """Run a registry; with TLS it is `localhost`, whose certificate `CERTIFICATE` is.
+
+    `wrap` puts something else around the socket that it listens on.
+    """
     found = Imitation()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"imitation": found}))
     found.authority = f"127.0.0.1:{server.server_address[1]}"
@@ -235,6 +240,8 @@ def imitation(*, tls: bool = False) -> Iterator[Imitation]:
         context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_suffix(".key"))
         server.socket = context.wrap_socket(server.socket, server_side=True)
         found.authority = f"localhost:{server.server_address[1]}"
+    if wrap is not None:
+        server.socket = wrap(server.socket)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -1,7 +1,9 @@
 """Pulls from an imitated registry: what comes, what is told, what is kept when something fails."""
 
+import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from corral_kernel.errors import (
     StoreError,
 )
 from corral_kernel.names import ModelName
+from corral_kernel.transfers.partial import Partial
 
 CONFIG = b'{"model_format":"gguf","model_family":"llama"}'
 BIG = os.urandom(1_000_000)  # sixteen parts of `QUICK`
@@ -161,3 +164,49 @@ async def test_a_damaged_blob_is_mended_by_a_pull(lab: Any, registry: Any, site:
     await site.pull(name)
     assert path.read_bytes() == BIG
     assert json.loads(site.store.find(ModelName.parse(name))[0].raw)["schemaVersion"] == 2
+
+
+async def test_parts_of_a_blob_come_side_by_side(lab: Any, registry: Any, site: Any) -> None:
+    name = registry.offer("lib/m", lab.manifest_of(CONFIG, BIG), CONFIG, BIG)
+    waiting: list[Any] = []
+
+    def hold(seen: Any, reply: Any) -> Any:
+        if len(reply.body) > 1000 and len(waiting) < lab.QUICK.streams:
+            waiting.append(reply.gate)
+            reply.hold = 0
+            if len(waiting) == lab.QUICK.streams:  # none was answered, and all are here
+                for gate in waiting:
+                    gate.set()
+        return reply
+
+    registry.script = hold
+    async with asyncio.timeout(lab.LIMIT_S):
+        await site.pull(name)
+    assert len(waiting) == lab.QUICK.streams
+    assert site.store.blobs.path(lab.digest_of(BIG)).read_bytes() == BIG
+
+
+async def test_a_blob_is_hashed_while_it_comes(
+    lab: Any, registry: Any, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = registry.offer("lib/m", lab.manifest_of(CONFIG, BIG), CONFIG, BIG)
+    last, hashed = threading.Event(), [0]
+    before_the_end = 14 << 16  # all but the last two parts
+    real = Partial.hash
+
+    def hash_and_note(self: Any, hasher: Any, start: int, end: int) -> None:
+        real(self, hasher, start, end)
+        hashed[0] = max(hashed[0], end)
+        if end >= before_the_end:
+            last.set()
+
+    def hold_the_last(seen: Any, reply: Any) -> Any:
+        if seen.span and seen.span[1] == len(BIG) - 1:
+            reply.hold, reply.gate = 0, last
+        return reply
+
+    monkeypatch.setattr(Partial, "hash", hash_and_note)
+    registry.script = hold_the_last
+    async with asyncio.timeout(lab.LIMIT_S):
+        await site.pull(name)  # the last part comes only when what was before it is hashed
+    assert hashed[0] == len(BIG)
