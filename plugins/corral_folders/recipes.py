@@ -6,8 +6,9 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from corral_kernel.errors import UnsupportedError
 from corral_kernel.lent import LentManifest
-from corral_kernel.models import Layer, LentModel, ModelConfig
+from corral_kernel.models import WEIGHTS_TYPE, Layer, LentModel, ModelConfig
 from corral_kernel.names import ModelName
 
 
@@ -58,6 +59,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
     folder: Path | None = None
     problem: str = ""
 
+    @property
+    def is_one(self) -> bool:
+        """Whether its weights are one file, or a folder: such models can be copied."""
+        return sum(part.media_type == WEIGHTS_TYPE for part in self.parts) < 2  # noqa: PLR2004 - one
+
     def lend(self, name: ModelName, settle: Callable[[], LentModel] | None = None) -> LentModel:
         """Write the manifest."""
         writing = LentManifest()
@@ -76,7 +82,17 @@ class Recipe(Struct, frozen=True, kw_only=True):
         )
 
     def settled(self, digest_of: Callable[[Path], str]) -> "Recipe":
-        """Find out the digests that are not known yet."""
+        """Find out the digests that are not known yet.
+
+        Raises:
+            UnsupportedError: If it cannot be copied as it is.
+        """
+        if not self.is_one:
+            raise UnsupportedError(
+                f"{self.names[0].short} is split into several files and can only be run where "
+                f"they lie: write 'FROM {self.parts[0].path.parent}' into a Modelfile, and "
+                "'corral create' puts them together"
+            )
         return replace(
             self,
             parts=tuple(

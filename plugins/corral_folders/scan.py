@@ -75,7 +75,7 @@ class Scanner:
         def settle() -> LentModel:
             return recipe.settled(self._states.digest).lend(name)
 
-        whole = recipe.problem or all(part.digest for part in recipe.parts)
+        whole = recipe.problem or (recipe.is_one and all(part.digest for part in recipe.parts))
         return recipe.lend(name, None if whole else settle)
 
     def _found(self, notes: Notes) -> Iterator[LentModel | Recipe]:

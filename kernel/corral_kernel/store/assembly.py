@@ -113,10 +113,11 @@ class Assembly:
                 "pull it first, or name a model that is listed, or a GGUF file"
             ) from None
         if model.format == "safetensors":
-            raise UnsupportedError(
-                f"{base.short} is made of safetensors files, which this release cannot build upon: "
+            why = model.problem or (
+                "it is made of safetensors files, which this release cannot build upon: "
                 "name a GGUF model"
             )
+            raise UnsupportedError(f"{base.short}: {why}")
         if model.folder_files and model.problem:
             raise InvalidModelError(f"{base.short}: {model.problem}")
         self._layers.adopt(stored, source)

@@ -11,7 +11,12 @@ import gguf
 import numpy as np
 import pytest
 
-from corral_kernel.errors import InvalidModelError, ModelNotFoundError, ReadOnlyModelError
+from corral_kernel.errors import (
+    InvalidModelError,
+    ModelNotFoundError,
+    ReadOnlyModelError,
+    UnsupportedError,
+)
 from corral_kernel.models import PROJECTOR_TYPE, WEIGHTS_TYPE
 from corral_kernel.names import ModelName
 from corral_kernel.store import CreateRequest, create_model
@@ -163,6 +168,10 @@ def test_split_files_are_one_model(put: Any, shelf: Any, tmp_path: Path, listed:
     files = model.of_type(WEIGHTS_TYPE)
     assert [file.name[-19:] for file in files] == ["00001-of-00002.gguf", "00002-of-00002.gguf"]
     assert model.parameter_size == "256"
+    with pytest.raises(UnsupportedError, match=f"write 'FROM {listed}' into a Modelfile"):
+        shelf.store.copy(model.name, ModelName.parse("mine"))
+    with pytest.raises(UnsupportedError, match="split into several files"):
+        list(create_model(shelf.store, CreateRequest(model="built", base="m:f32")))
     (listed / "m-F32-00002-of-00002.gguf").unlink()
     assert shelf.names() == []
     assert "part 2 of 2 is missing" in shelf.notes()
@@ -267,6 +276,8 @@ def test_safetensors_are_listed_with_what_to_do(
     assert (cached.format, cached.family) == ("safetensors", "qwen2")
     plain = shelf.store.open(ModelName.parse("listed"))
     assert f"FROM {listed}" in plain.problem
+    with pytest.raises(UnsupportedError, match="corral pull hf://u/r"):
+        list(create_model(shelf.store, CreateRequest(model="built", base="hf.co/u/r")))
     assert "digests" not in shelf.notes()  # nobody runs them, so nobody reads them
 
 

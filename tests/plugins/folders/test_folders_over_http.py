@@ -95,3 +95,27 @@ def test_safetensors_say_what_to_do(listed: Path, serve_folders: Any) -> None:
         answer = ask(client, "st")
         assert answer.status_code >= 400
         assert f"FROM {listed / 'st'}" in answer.json()["error"]
+
+
+def test_a_split_model_answers_as_the_whole_one(
+    listed: Path, serve_folders: Any, make_wide: Any
+) -> None:
+    make_wide(listed / "whole.gguf")
+    make_wide(listed / "parts.gguf", split_max_tensors=4)
+    assert len(list(listed.glob("parts-*.gguf"))) > 2
+    server = serve_folders(listed)
+    answers = {}
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        for name in ("whole", "parts"):
+            body = {
+                "model": name,
+                "prompt": "abc",
+                "raw": True,
+                "stream": False,
+                "logprobs": True,
+                "options": {"num_predict": 4, "temperature": 0, "num_ctx": 64},
+            }
+            answer = client.post("/api/generate", json=body)
+            assert answer.status_code == 200, answer.text
+            answers[name] = answer.json()["logprobs"]
+    assert answers["whole"] == answers["parts"]
