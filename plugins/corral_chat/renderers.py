@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -27,7 +28,7 @@ class JinjaRenderer(ChatRenderer):
         return jinja_traits(template)
 
     def named(self, renderer: str) -> str:
-        """Give the file of that name in `named/`."""
+        """Give the file of that name in `named/`, or that of its variant."""
         return _named_templates().get(renderer, "")
 
     def render(self, template: str, conversation: Conversation) -> Sequence[Part]:
@@ -72,10 +73,20 @@ class GoRenderer(ChatRenderer):
         return places.parts(render(template or PLAIN_PROMPT, marked))
 
 
+_VARIANTS: Final = {
+    "lfm2-thinking": "lfm2",
+    "nemotron-3.5-nano": "nemotron-3-nano",
+    "ornith": "qwen3.5",
+}
+"""Renderers by the files of others, which are told to keep thoughts of earlier turns."""
+_KEEPING: Final = "{%- set keeps_thoughts = true %}"
+
+
 @cache
 def _named_templates() -> dict[str, str]:
     folder = Path(__file__).with_name("named")
-    return {path.stem: path.read_text("utf-8") for path in folder.glob("*.jinja")}
+    found = {path.stem: path.read_text("utf-8") for path in folder.glob("*.jinja")}
+    return found | {name: _KEEPING + found[file] for name, file in _VARIANTS.items()}
 
 
 PLAIN_PROMPT = "{{ .Prompt }}"

@@ -26,6 +26,10 @@ MAKERS = {
     "glm-4.7": "GLM-4.7-Flash",
     "lfm2": "LFM2-8B-A1B",
     "lfm2-thinking": "LFM2-8B-A1B",
+    "laguna": "poolside-Laguna-XS.2",
+    "poolside-v1": "poolside-Laguna-S-2.1",
+    "nemotron-3-nano": "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+    "nemotron-3.5-nano": "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
 }
 OTHERWISE = {
     "ornith": ("has thought", "has thought in its text"),  # it keeps all
@@ -36,6 +40,8 @@ OTHERWISE = {
 
 
 def rendered(name: str, conversation: dict[str, Any]) -> str:
+    if name == "poolside-v1":  # it thinks only when asked to, the maker's unless asked not to
+        conversation = {"think": True, **conversation}
     given = msgspec.convert({**conversation, "bos": "<s>", "eos": "</s>"}, Conversation)
     (part,) = JinjaRenderer().render(JinjaRenderer().named(name), given)
     assert isinstance(part, TextPart)
@@ -82,6 +88,15 @@ def test_calls_and_tools_of_lfm2_are_as_its_parser_reads_them() -> None:
 )
 def test_thoughts_of_earlier_turns_are_kept(name: str, thought: str) -> None:
     assert thought in rendered(name, CONVERSATIONS["has thought"])
+
+
+def test_poolside_thinks_only_when_asked_to() -> None:
+    template = JinjaRenderer().named("poolside-v1")
+    given = msgspec.convert(CONVERSATIONS["system"], Conversation)
+    (part,) = JinjaRenderer().render(template, given)
+    assert part == TextPart(
+        "〈|EOS|〉<system>Be brief.</system>\n<user>Hi</user>\n<assistant></think>"
+    )
 
 
 def test_a_model_without_a_template_has_that_of_its_renderer_by_name() -> None:
