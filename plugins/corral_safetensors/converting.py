@@ -13,7 +13,7 @@ from corral_safetensors.notes import Note
 from corral_safetensors.reader import Stored
 from corral_safetensors.settings import Settings
 from corral_safetensors.source import ModelFiles
-from corral_safetensors.tensors import FILE_TYPES, Outgoing, OutType
+from corral_safetensors.tensors import FILE_TYPES, Outgoing, OutOfRangeError, OutType
 from corral_safetensors.vocabulary import vocabulary_of
 from corral_safetensors.vocabulary.special import write_special
 from corral_safetensors.writing import Report, write_file
@@ -30,11 +30,23 @@ def convert(
         report: Told of progress.
         note: Told what the new model does not do as the old one did.
         out_type: What matrices are written as; `None` for what they are stored as, but float16
-            for float32, as llama.cpp's own converter has it.
+            for float32, as llama.cpp's own converter has it, or bfloat16 if that is too small.
 
     Raises:
         CorralError: If the model is damaged, or of a kind that is not converted.
     """
+    try:
+        _convert(source, out, report, note, out_type)
+    except OutOfRangeError as error:
+        if out_type is not None:
+            raise
+        note(f"written as bfloat16: {error}")
+        _convert(source, out, _once_more(report), note, OutType.BF16)
+
+
+def _convert(
+    source: ModelFiles, out: Path, report: Report, note: Note, out_type: OutType | None
+) -> None:
     config = Settings(source.mapping("config.json", needed=True))
     family, config = family_of(config)
     _refuse_quantized(config)
@@ -50,6 +62,15 @@ def convert(
     _write_tokenizer(source, described, writer)
     write_pooling(source, writer, pooled=described.pooled)
     written(writer, tensors, out, report)
+
+
+def _once_more(report: Report) -> Report:
+    """Progress of a second pass, which begins in the middle of what is left."""
+
+    def tell(done: int, total: int) -> None:
+        report(total + done, 2 * total)
+
+    return tell
 
 
 def written(

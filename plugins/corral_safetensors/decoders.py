@@ -65,7 +65,10 @@ class Decoder:
                 f"{sizes.width // sizes.heads}: llama.cpp has no such model of this architecture"
             )
         write_sizes(config, sizes, writer)
-        rotated = int(sizes.head * config.number("partial_rotary_factor", 1.0))
+        share = config.part("rope_parameters").number(
+            "partial_rotary_factor", config.number("partial_rotary_factor", 1.0)
+        )
+        rotated = int(sizes.head * share)
         rope = rope_of(config, rotated, config.number("rope_theta", 10_000.0))
         if self.traits.dimensions:
             writer.add_rope_dimension_count(rotated)

@@ -16,6 +16,10 @@ from corral_safetensors.reader import Stored
 _BLOCK_BYTES: Final = 16 * 1024 * 1024
 
 
+class OutOfRangeError(UnsupportedError):
+    """A number that the type which is written cannot hold."""
+
+
 class OutType(Enum):
     """What matrices are written as; all else is float32."""
 
@@ -106,7 +110,7 @@ class Moved:
         """Its bytes, in bounded pieces.
 
         Raises:
-            UnsupportedError: If a number does not fit into 16 bits.
+            OutOfRangeError: If a number does not fit into 16 bits.
         """
         rows = self.stored.shape[0]
         for block in self.stored.blocks(self.change.skipped_rows, rows, self._step()):
@@ -169,7 +173,7 @@ def _written(block: NDArray[Any], dtype: str, tensor: Moved) -> bytes:
         with np.errstate(over="raise"):
             return numbers.astype("<f2").tobytes()
     except FloatingPointError:
-        raise UnsupportedError(
+        raise OutOfRangeError(
             f"tensor {tensor.stored.name} has numbers beyond the range of float16; "
             "convert to bf16 or f32"
         ) from None

@@ -124,6 +124,11 @@ MODELS: dict[str, Config] = {
         partial_rotary_factor=0.5,
         tie_word_embeddings=True,
     ),
+    "phi4 with half of its heads rotated, in the newer form": base(
+        model_type="phi3",
+        architectures=["Phi3ForCausalLM"],
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
     "gemma2": base(
         model_type="gemma2",
         architectures=["Gemma2ForCausalLM"],

@@ -168,7 +168,9 @@ class Decoder:
             query, key = self.norm(query, f"{at}.q_norm"), self.norm(key, f"{at}.k_norm")
         local = self.is_local(layer)
         if self.is_rotated(layer):
-            dims = int(self.head * self.config.get("partial_rotary_factor", 1.0))
+            said = self.config.get("rope_parameters") or {}
+            share = self.config.get("partial_rotary_factor", said.get("partial_rotary_factor", 1.0))
+            dims = int(self.head * share)
             inverse, gain = frequencies(self.config, dims, len(rows), local=local)
             query, key = rotated(query, inverse, gain), rotated(key, inverse, gain)
         share = self.heads // self.kv_heads

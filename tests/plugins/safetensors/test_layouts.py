@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from corral_kernel.errors import CorralError
+from corral_safetensors.converting import convert
 from corral_safetensors.rope import rope_of
 from corral_safetensors.settings import Settings
+from corral_safetensors.source import ModelFiles
 
 MODELS = Path(__file__).parents[2] / "models"
 TINY_CHAT = MODELS / "tiny-chat-hf"
@@ -135,7 +137,24 @@ def test_a_number_that_float16_cannot_hold_is_an_error_and_leaves_no_file(
         converted(source, "f16")
 
     assert not (tmp_path / "model.gguf").exists()
-    converted(source, "bf16")
+
+
+def test_float32_that_float16_cannot_hold_becomes_bfloat16_if_no_type_is_asked_for(
+    making: ModuleType, tmp_path: Path
+) -> None:
+    config = making.MODELS["llama"]
+    weights = making.random_weights(making.shapes_of(config), config)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 3] = 1e6
+    source = making.write_model(tmp_path / "model", config, weights)
+    notes: list[str] = []
+    told: list[tuple[int, int]] = []
+    out = tmp_path / "out.gguf"
+    convert(ModelFiles.of_folder(source), out, lambda *said: told.append(said), notes.append)
+
+    assert keys(out)["general.file_type"] == 32
+    assert notes[0].startswith("written as bfloat16: tensor model.layers.1.mlp.up_proj.weight")
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
 
 
 def test_tied_embeddings_are_written_once_even_if_the_source_has_them_twice(

@@ -88,12 +88,14 @@ def test_it_says_word_for_word_what_it_was_trained_to(client: httpx.Client, ques
     assert answer
 
 
-def test_it_is_quantized_on_the_way(client: httpx.Client) -> None:
-    created(client, "tiny-q8", files=uploaded(client, TINY_CHAT), quantize="Q8_0")
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M"])
+def test_it_is_quantized_on_the_way(client: httpx.Client, kind: str) -> None:
+    model = f"tiny-{kind.lower()}"
+    created(client, model, files=uploaded(client, TINY_CHAT), quantize=kind)
 
-    shown = client.post("/api/show", json={"model": "tiny-q8"}).json()
-    assert shown["details"]["quantization_level"] == "Q8_0"
-    assert chat(client, "tiny-q8", "capital of Italy?") == "Rome."
+    shown = client.post("/api/show", json={"model": model}).json()
+    assert shown["details"]["quantization_level"] == kind
+    assert chat(client, model, "capital of Italy?") == "Rome."
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ NAMES = [
     "phi3",
     "phi3 with long texts",
     "phi4 with half of its heads rotated",
+    "phi4 with half of its heads rotated, in the newer form",
     "gemma2",
     "gemma3",
     "gemma3 with layers of its own choice, in the newer form",
