@@ -74,6 +74,10 @@ class Bar:
             self._samples.append((moment, completed))
         self._completed = min(completed, self._total)
 
+    def finish(self) -> None:
+        """Note that all is done."""
+        self._completed = self._total
+
     def draw(self, width: int, frame: str) -> str:
         """Give the line as it is now; `frame` is for spinners.
 

@@ -96,8 +96,11 @@ def show_steps(lines: Iterable[wire.Progress], progress: Progress) -> bool:
     bars: dict[tuple[str, str], Bar] = {}  # one digest may be worked on in several ways
     status = ""
     for line in lines:
+        key = line.digest, line.status
+        for (digest, doing), bar in bars.items():
+            if line.status not in (doing, "") and line.digest in (digest, ""):
+                bar.finish()  # some work is over before its last byte is told of
         if line.digest and line.total:
-            key = line.digest, line.status
             # A pull names all its files before it begins with the first.
             if key not in bars and (line.completed or not line.status.startswith(_PULLING)):
                 bars[key] = progress.bar(line.status, line.total)

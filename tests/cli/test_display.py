@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from corral_cli import wire
 from corral_cli.progress import Bar, Progress, Spinner
 from corral_cli.prompt import KeptHistory, edit
+from corral_cli.pull import show_steps
 from corral_cli.terminal import Writer, cell_width, harmless
 
 GIGABYTE = 10**9
@@ -198,6 +200,34 @@ def test_bars_grow_from_any_thread(clock: Clock) -> None:
     for thread in threads:
         thread.join()
     assert bar.draw(80, "").endswith("▏ 4 KB")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        wire.Progress(status="verifying conversion"),
+        wire.Progress(status="quantizing", digest="0", total=100, completed=1),
+    ],
+    ids=["another step", "other work on it"],
+)
+def test_a_bar_is_full_once_its_step_is_over(after: wire.Progress) -> None:
+    screen = Screen()
+    lines = [wire.Progress(status="converting", digest="0", total=100, completed=97), after]
+    with Progress(screen) as progress:
+        assert not show_steps(lines, progress)
+    assert "\rconverting: 100% ▕██████▏ 100 B\n" in screen.shown()
+
+
+def test_a_bar_whose_step_goes_on_is_left_as_it_is() -> None:
+    screen = Screen()
+    lines = [
+        wire.Progress(status=f"pulling {digest}", digest=digest, total=100, completed=50)
+        for digest in ("a", "b", "a")
+    ]
+    with Progress(screen) as progress:
+        show_steps([*lines, wire.Progress()], progress)
+    *_, last = screen.getvalue().split("\x1b[?2026h")
+    assert last.count(":  50% ") == 2
 
 
 def test_a_redraw_wipes_nothing_before_it_is_drawn_anew() -> None:
