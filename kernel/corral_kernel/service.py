@@ -51,7 +51,7 @@ from corral_kernel.tasks.creating import carry_out
 from corral_kernel.tasks.process import TaskLimits
 from corral_kernel.telling import WarningLog
 from corral_kernel.threads import to_its_end
-from corral_kernel.transfers import Manner, Transfers
+from corral_kernel.transfers import Maker, Manner, Transfers, check_source
 
 T = TypeVar("T")
 NS = 1_000_000_000
@@ -88,7 +88,7 @@ class Corral:
             self.plugins.registry_for,
             settings.home,
             address=self.plugins.address,
-            make=self.create,
+            maker=Maker(self.create, lambda files: check_source(self.store, self.makers, files)),
             auth=settings.registry_auth,
             manner=Manner(streams=settings.max_transfer_streams),
         )

@@ -10,6 +10,7 @@ its downloads; the last to leave ends them, and what they have is there for the 
 """
 
 from corral_kernel.transfers.download import Manner
+from corral_kernel.transfers.maker import Maker, check_source
 from corral_kernel.transfers.transfers import Transfers
 
-__all__ = ["Manner", "Transfers"]
+__all__ = ["Maker", "Manner", "Transfers", "check_source"]

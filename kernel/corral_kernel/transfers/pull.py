@@ -11,7 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from corral_kernel.contracts import Ingredients, Repository
 from corral_kernel.errors import CorralError, RegistryError
@@ -22,15 +22,16 @@ from corral_kernel.store.blobs import digest_of
 from corral_kernel.threads import to_its_end
 from corral_kernel.transfers.download import holds
 from corral_kernel.transfers.downloads import Downloads, SharedRepository
+from corral_kernel.transfers.maker import SMALL_BYTES, Maker
 from corral_kernel.transfers.received import check_ingredients, read_received, wanted
 
 T = TypeVar("T")
-
-Make = Callable[[CreateRequest], AsyncGenerator[Progress]]
+VERIFYING: Final = "verifying sha256 digest"
+"""That is done by then, while the bytes came."""
 
 
 async def pull(
-    store: Store, downloads: Downloads, name: ModelName, repository: Repository, make: Make
+    store: Store, downloads: Downloads, name: ModelName, repository: Repository, maker: Maker
 ) -> AsyncGenerator[Progress]:
     """Fetch a model, or bring it up to date, telling each step.
 
@@ -39,7 +40,7 @@ async def pull(
         downloads: All that is being fetched.
         name: The model.
         repository: Where it comes from; closed in the end.
-        make: Makes a model of files, where the registry has no manifest of it.
+        maker: Of models of files, where the registry has no manifest.
 
     Raises:
         RegistryError: If the registry has no such model, fails, or gives what is wrong.
@@ -53,7 +54,7 @@ async def pull(
         if ingredients is None:
             steps = _as_it_is(store, downloads, name, shared)
         else:
-            steps = _made(store, downloads, _request(name, ingredients), shared, make)
+            steps = _made(store, downloads, _request(name, ingredients), shared, maker)
         async with aclosing(steps):
             async for step in steps:
                 yield step
@@ -71,6 +72,7 @@ async def _as_it_is(
         async with aclosing(_fetch_all(store, downloads, wanted(manifest), shared)) as steps:
             async for step in steps:
                 yield step
+        yield Progress(VERIFYING)
         yield Progress("writing manifest")
         if await to_its_end(_publish, store, name, raw, manifest.digests):
             yield Progress("removing unused layers")  # done by then
@@ -81,7 +83,7 @@ async def _made(
     downloads: Downloads,
     wish: "_Wish",
     shared: SharedRepository,
-    make: Make,
+    maker: Maker,
 ) -> AsyncGenerator[Progress]:
     """Fetch files, and make a model of them; those that it does not need go again.
 
@@ -92,14 +94,22 @@ async def _made(
         async with pinned(store) as pin:
             await pin(layer.digest for layer in wish.layers)
             missing = await to_its_end(_missing, store, wish.layers)
-            async with aclosing(_fetch_all(store, downloads, wish.layers, shared)) as steps:
-                async for step in steps:
-                    yield step
+            await asyncio.to_thread(downloads.check_room, missing.values())
             try:
-                async with aclosing(make(wish.request)) as steps:
+                async with aclosing(_fetch_all(store, downloads, wish.small, shared)) as steps:
+                    async for step in steps:
+                        yield step
+                await asyncio.to_thread(maker.check, wish.layers)
+                async with aclosing(_fetch_all(store, downloads, wish.large, shared)) as steps:
+                    async for step in steps:
+                        yield step
+                yield Progress(VERIFYING)
+                async with aclosing(maker.make(wish.request)) as steps:
                     async for step in steps:
                         if step.status != "success":  # that is said once, in the end
                             yield step
+            except RegistryError:
+                raise  # the next try goes on where this one was
             except CorralError:
                 spent += missing
                 raise
@@ -113,6 +123,16 @@ class _Wish(NamedTuple):
 
     layers: list[Layer]
     request: CreateRequest
+
+    @property
+    def small(self) -> list[Layer]:
+        """Files that come first: they may tell that the others are of no use."""
+        return [layer for layer in self.layers if layer.size_bytes <= SMALL_BYTES]
+
+    @property
+    def large(self) -> list[Layer]:
+        """The others."""
+        return [layer for layer in self.layers if layer.size_bytes > SMALL_BYTES]
 
 
 def _request(name: ModelName, ingredients: Ingredients) -> _Wish:
@@ -147,7 +167,6 @@ async def _fetch_all(
                     yield step
         else:
             yield _step(layer, layer.size_bytes)
-    yield Progress("verifying sha256 digest")  # done, while they came
 
 
 async def _told(asking: Awaitable[T]) -> T:

@@ -5,24 +5,22 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Final
 
 from corral_kernel.contracts import Registry, RegistryCall, Repository
 from corral_kernel.errors import CorralError, InvalidNameError, RegistryError
 from corral_kernel.lockfile import LockedModel
 from corral_kernel.names import ModelName
 from corral_kernel.sources import Source, Sources
-from corral_kernel.store import CreateRequest, Progress, Store
+from corral_kernel.store import Progress, Store
 from corral_kernel.transfers.download import Manner
 from corral_kernel.transfers.downloads import Downloads
 from corral_kernel.transfers.locked import LockedRepository
-from corral_kernel.transfers.pull import Make, pull
+from corral_kernel.transfers.maker import Maker
+from corral_kernel.transfers.pull import pull
 from corral_kernel.transfers.push import push
 
-
-async def make_nothing(request: CreateRequest) -> AsyncGenerator[Progress]:
-    """Stand for the making of models where there is none."""
-    yield Progress("parsing files")
-    raise RegistryError(f"{request.model} has no manifest, and nothing here makes one")
+NOBODY: Final = Maker()
 
 
 class Transfers:
@@ -33,7 +31,7 @@ class Transfers:
         registry_for: Gives the registry whose name it is; None: nobody's.
         home: The folder of the server's own files.
         address: Reads addresses that registries have beside names.
-        make: Makes a model of files, for registries that have no manifests.
+        maker: Makes models of files, for registries that have no manifests.
         auth: Users of registries; see `RegistryCall`.
         manner: How blobs are fetched.
     """
@@ -45,7 +43,7 @@ class Transfers:
         home: Path,
         *,
         address: Callable[[str], tuple[Registry, ModelName] | None] = lambda _text: None,
-        make: Make = make_nothing,
+        maker: Maker = NOBODY,
         auth: str = "",
         manner: Manner | None = None,
     ) -> None:
@@ -53,7 +51,7 @@ class Transfers:
         self._registry_for = registry_for
         self._home = home
         self._address = address
-        self._make = make
+        self._maker = maker
         self._auth = auth
         self.sources = Sources(home / "sources")
         self._downloads = Downloads(store.blobs, manner or Manner())
@@ -90,7 +88,7 @@ class Transfers:
         self, call: RegistryCall, registry: Registry | None
     ) -> AsyncGenerator[Progress]:
         repository = self._open(call, registry)
-        steps = pull(self._store, self._downloads, call.name, repository, self._make)
+        steps = pull(self._store, self._downloads, call.name, repository, self._maker)
         async with aclosing(steps):
             async for step in steps:
                 yield step
@@ -115,7 +113,7 @@ class Transfers:
         repository = LockedRepository(
             model, lambda: self._open(*self._reach(model.source, insecure=insecure))
         )
-        steps = pull(self._store, self._downloads, model.name, repository, self._make)
+        steps = pull(self._store, self._downloads, model.name, repository, self._maker)
         try:
             async with aclosing(steps):
                 async for step in steps:

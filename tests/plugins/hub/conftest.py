@@ -148,7 +148,7 @@ def site(lab: Any, tmp_path: Path) -> Any:
     """A store with its transfers, of which the Hub is the only registry."""
     from corral_kernel.plugins import Plugins
     from corral_kernel.store import Store, create_model
-    from corral_kernel.transfers import Transfers
+    from corral_kernel.transfers import Maker, Transfers
 
     class HubSite:
         def __init__(self) -> None:
@@ -160,7 +160,7 @@ def site(lab: Any, tmp_path: Path) -> Any:
                 plugins.registry_for,
                 tmp_path / "home",
                 address=plugins.address,
-                make=self.make,
+                maker=Maker(self.make),
                 manner=lab.QUICK,
             )
 

@@ -72,15 +72,17 @@ def test_parts_of_a_split_file_are_put_together(
     assert client.post("/api/generate", json=body).status_code == 200
 
 
-def test_what_nobody_converts_is_told_and_leaves_nothing(hub: Any, client: Any) -> None:
+def test_what_nobody_converts_is_told_before_the_large_files_come(hub: Any, client: Any) -> None:
     files = {file.name: file.read_bytes() for file in (MODELS / "tiny-chat-hf").iterdir()}
     files["config.json"] = files["config.json"].replace(b"LlamaForCausalLM", b"NoSuchModel")
     files["config.json"] = files["config.json"].replace(b'"llama"', b'"no-such"')
+    files["model.safetensors"] = bytes(3_000_000)
     hub.offer("u/odd", files=files)
     told = lines_of(client.post("/api/pull", json={"model": "hf://u/odd"}))
     assert "unsupported architecture" in told[-1]["error"]
     assert client.get("/api/tags").json()["models"] == []
     assert blobs(client) == set()
+    assert hub.storage.seen == []
 
 
 def test_an_address_that_is_wrong_and_one_that_is_not_there_have_a_status(
