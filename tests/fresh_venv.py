@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class Venv:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=100,
+            timeout=500,
             check=False,
         )
         assert not check or done.returncode == 0, f"{command}:\n{done.stdout}"
@@ -87,7 +86,7 @@ class Venv:
             raise AssertionError("".join(log))
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=100)
 
 
 def fresh_venv(base: Path) -> Venv:
@@ -101,17 +100,20 @@ def fresh_venv(base: Path) -> Venv:
 
 
 def _make(path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", path], check=True, timeout=100)
-    here, there = Path(sysconfig.get_path("purelib")), path / "dependencies"
+    subprocess.run([sys.executable, "-m", "venv", path], check=True, timeout=500)
+    there = path / "dependencies"
     there.mkdir()
-    for item in here.iterdir():
-        if not item.name.startswith((*_OURS, "__editable__", "pip", "setuptools")):
+    # More than one where an environment stands on another's packages.
+    folders = [Path(folder) for folder in sys.path if Path(folder).name == "site-packages"]
+    for item in (item for folder in folders for item in folder.iterdir()):
+        ours = item.name.startswith((*_OURS, "__editable__", "pip", "setuptools"))
+        if not ours and not (there / item.name).is_symlink():
             (there / item.name).symlink_to(item)
     (site,) = path.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(f"{there}\n")
     wheels = path / "wheels"
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "-w", wheels, ROOT], check=True, timeout=100)
+    subprocess.run([*build, "-w", wheels, ROOT], check=True, timeout=500)
     pip = [path / "bin" / "pip", "install", "-q", "--no-deps", "--no-index"]
-    subprocess.run([*pip, *wheels.glob("*.whl")], check=True, timeout=100)
+    subprocess.run([*pip, *wheels.glob("*.whl")], check=True, timeout=500)
     shutil.rmtree(wheels)

@@ -25,7 +25,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=100,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, f"{command}:\n{done.stdout}"

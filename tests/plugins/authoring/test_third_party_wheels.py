@@ -10,7 +10,7 @@ from typing import Any
 import ollama
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KINDS = {"hasten": "sampler", "bits": "constraint", "parrot": "backend"}
 BROKEN = ("at-import", "signature", "outdated", "twin")
