@@ -6,7 +6,8 @@ import msgspec
 
 from corral_kernel.calls import CompletionCall
 from corral_kernel.contracts import ChatParser, TemplateTraits
-from corral_kernel.errors import CorralError, InvalidRequestError
+from corral_kernel.contracts.chat import name_of
+from corral_kernel.errors import CorralError, InvalidRequestError, PluginError
 from corral_kernel.frames import PromptSpec, Reading
 from corral_kernel.models import Model
 from corral_kernel.plugins import ANYTHING, Plugins
@@ -115,6 +116,24 @@ def _certainty(parser: ChatParser, template: str) -> float:
         return 0.0
 
 
+def with_shown_names(spec: PromptSpec, reading: Reading | None, plugins: Plugins) -> PromptSpec:
+    """Have tools shown by the names that the family of a model knows.
+
+    Raises:
+        PluginError: If its parser fails.
+    """
+    names = [*filter(None, map(name_of, spec.tools))]
+    if reading is None or not names:
+        return spec
+    plugin, parser = plugins.parsers[reading.parser]
+    try:
+        shown = parser.shown_names(names)
+    except ANYTHING as error:
+        plugin.report(f"parser {parser.name}", error)
+        raise PluginError(f"plugin {plugin.name!r} failed on these tools: {error}") from error
+    return msgspec.structs.replace(spec, shown_names=dict(shown)) if shown else spec
+
+
 def settled(
     call: CompletionCall, capabilities: tuple[str, ...], plugins: Plugins
 ) -> CompletionCall:
@@ -126,7 +145,7 @@ def settled(
         InvalidRequestError: If it is to call a tool that it has not.
     """
     choice = call.tool_choice
-    names = {tool.get("function", {}).get("name") for tool in call.tools}
+    names = [*filter(None, map(name_of, call.tools))]
     if choice.mode == "required" and not names:
         raise InvalidRequestError("tool_choice asks for a call, and the request has no tools")
     if choice.name and choice.name not in names:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from corral_kernel.calls import CompletionCall
-from corral_kernel.chat_formats import reading_of
+from corral_kernel.chat_formats import reading_of, with_shown_names
 from corral_kernel.errors import UnsupportedError
 from corral_kernel.formats import check_format, format_kind
 from corral_kernel.forwarding import check_forwarded_format
@@ -61,11 +61,12 @@ class CompletionJobs:
             return self._forward(call, plan, constraint)
         chat = call.messages is not None
         prompt = prompt_spec(call, self._plugins, go_template=self._go_template)
+        reading = self._reading(call, prompt)
         shift = call.model.family != "deepseek2" if call.shift is None else call.shift
         return Generate(
             job_id=0,
-            prompt=prompt,
-            reading=self._reading(call, prompt),
+            prompt=with_shown_names(prompt, reading, self._plugins),
+            reading=reading,
             tool_choice=call.tool_choice,
             options=plan.options,
             chain=plan.chain,
@@ -93,10 +94,11 @@ class CompletionJobs:
                 f"the engine of {call.model.name.short} has a loop of its own, in which no call of "
                 "a tool can be forced: leave tool_choice out"
             )
+        reading = self._reading(call, prompt) if reads else None
         return Generate(
             job_id=0,
-            prompt=prompt,
-            reading=self._reading(call, prompt) if reads else None,
+            prompt=with_shown_names(prompt, reading, self._plugins),
+            reading=reading,
             tool_choice=call.tool_choice,
             options=plan.options,
             constraint=constraint,

@@ -59,6 +59,7 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
         think: Whether to think, or how much, for templates that ask; None: not said.
         suffix: What is to follow the answer, for templates that ask.
         tools: That are shown to the model, as OpenAI writes them.
+        shown_names: Of tools that are to be shown by other names than their own.
     """
 
     text: str | None = None
@@ -71,6 +72,7 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     think: bool | str | None = None
     suffix: str = ""
     tools: tuple[dict[str, Any], ...] = ()
+    shown_names: dict[str, str] = {}
 
 
 class Reading(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from corral_kernel.calls import CompletionCall
-from corral_kernel.chat_formats import reading_of, settled
+from corral_kernel.chat_formats import reading_of, settled, with_shown_names
 from corral_kernel.contracts import Message, ToolChoice
 from corral_kernel.errors import InvalidRequestError
 from corral_kernel.frames import Reading
@@ -14,6 +14,7 @@ from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
 from corral_kernel.plugins import Plugins
 from corral_kernel.prompts import prompt_spec
+from corral_kernel.worker.prompting import conversation_of
 
 GO = "{{ range .Messages }}{{ .Content }}{{ end }}"
 JINJA = "{{ messages }}{{ tools }}"
@@ -77,6 +78,24 @@ def test_channels_of_gpt_oss_are_read_as_such(plugins: Plugins) -> None:
     found = reading(plugins, asked)
     assert found is not None
     assert found.parser == "harmony"
+
+
+def test_names_that_a_family_does_not_take_are_shown_otherwise(plugins: Plugins) -> None:
+    asked = model(GO + "<|start|><|end|>", model_family="gptoss")
+    call = {"function": {"name": "get-weather", "arguments": {}}}
+    said = (
+        Message(role="assistant", tool_calls=(call,)),
+        Message(role="tool", tool_name="get-weather", content="rain"),
+    )
+    tools = tuple({"type": "function", "function": {"name": n}} for n in ("get-weather", "f"))
+    asking = CompletionCall(model=asked, messages=said, tools=tools)
+    spec = prompt_spec(asking, plugins)
+    found = reading_of(asking, spec, plugins, go_template=None)
+    shown = conversation_of(with_shown_names(spec, found, plugins), now=0.0)
+    assert [tool["function"]["name"] for tool in shown.tools] == ["get_weather", "f"]
+    assert shown.messages[0].tool_calls[0]["function"]["name"] == "get_weather"
+    assert shown.messages[1].tool_name == "get_weather"
+    assert with_shown_names(spec, Reading(parser="generic"), plugins) is spec
 
 
 def test_of_a_raw_prompt_the_template_tells_how_it_is_read(plugins: Plugins) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,6 +82,12 @@ class ToolChoice(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     mode: Literal["auto", "none", "required"] = "auto"
     name: str = ""
+
+
+def name_of(tool: Mapping[str, Any]) -> str:
+    """The name of a tool, as OpenAI writes it; empty: it has none."""
+    name = (tool.get("function") or {}).get("name")
+    return name if isinstance(name, str) else ""
 
 
 class TemplateTraits(Struct, frozen=True, kw_only=True):

@@ -132,6 +132,14 @@ class ChatParser:
         del template
         return 0.0
 
+    def shown_names(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Tell how templates have to show the names of tools; those left out are shown as they are.
+
+        Called in the server. What it reads has its own names back: see `AnswerSpec.tools`.
+        """
+        del names
+        return {}
+
     def start(self, spec: AnswerSpec) -> OutputParser:
         """Make what reads one answer; called in a worker."""
         raise NotImplementedError

@@ -6,7 +6,6 @@ from typing import Protocol
 from corral_kernel.contracts import (
     AnswerSpec,
     ChatParser,
-    Conversation,
     Encoder,
     Engine,
     TextEngine,
@@ -22,7 +21,7 @@ from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding, tokenize
 from corral_kernel.worker.loop import Loop
 from corral_kernel.worker.preparing import Preparer
-from corral_kernel.worker.prompting import render
+from corral_kernel.worker.prompting import conversation_of, render
 from corral_kernel.worker.reading import Reader, answer_spec
 from corral_kernel.worker.texting import TextLoop
 
@@ -163,12 +162,5 @@ class TextIntake:
         return parser, answer_spec(spec, rendered)
 
     def _rendered(self, spec: Generate) -> str:
-        conversation = Conversation(
-            messages=spec.prompt.messages,
-            now=spec.now,
-            tools=spec.prompt.tools,
-            think=spec.prompt.think,
-            suffix=spec.prompt.suffix,
-        )
-        parts = render(spec.prompt, conversation, self._renderers)
+        parts = render(spec.prompt, conversation_of(spec.prompt, spec.now), self._renderers)
         return "".join(part.text for part in parts if isinstance(part, TextPart))

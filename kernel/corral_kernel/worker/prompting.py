@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from corral_kernel.contracts import (
     ChatRenderer,
@@ -95,14 +98,11 @@ class PromptBuilder:
 
     def _render(self, spec: PromptSpec, now: float, drop: int) -> Sequence[Part]:
         tokenizer = self._engine.tokenizer
-        conversation = Conversation(
-            messages=without(spec.messages, drop),
+        conversation = conversation_of(spec, now, drop)
+        conversation = msgspec.structs.replace(
+            conversation,
             bos=_literal(tokenizer, tokenizer.bos_id),
             eos=_literal(tokenizer, tokenizer.eos_id),
-            now=now,
-            think=spec.think,
-            suffix=spec.suffix,
-            tools=spec.tools,
         )
         return render(spec, conversation, self._renderers)
 
@@ -148,6 +148,32 @@ class PromptBuilder:
             built.dropped_messages,
             dropped_tokens=len(ids) - len(cut),
         )
+
+
+def conversation_of(spec: PromptSpec, now: float, drop: int = 0) -> Conversation:
+    """Make the conversation that a renderer is given, less the first `drop` messages."""
+    messages, tools = without(spec.messages, drop), spec.tools
+    if spec.shown_names:
+        messages = tuple(_renamed(message, spec.shown_names) for message in messages)
+        tools = tuple(_shown(tool, spec.shown_names) for tool in tools)
+    return Conversation(
+        messages=messages, now=now, think=spec.think, suffix=spec.suffix, tools=tools
+    )
+
+
+def _renamed(message: Message, names: Mapping[str, str]) -> Message:
+    return msgspec.structs.replace(
+        message,
+        tool_calls=tuple(_shown(call, names) for call in message.tool_calls),
+        tool_name=names.get(message.tool_name, message.tool_name),
+    )
+
+
+def _shown(given: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A tool, or a call of one, by the name that templates show."""
+    function = given.get("function") or {}
+    name = function.get("name", "")
+    return {**given, "function": {**function, "name": names.get(name, name)}}
 
 
 def render(

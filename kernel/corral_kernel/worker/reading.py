@@ -13,6 +13,7 @@ from corral_kernel.contracts import (
     OutputEvent,
     Thought,
 )
+from corral_kernel.contracts.chat import name_of
 from corral_kernel.frames import Generate, JobEvent, Text, TokenLogprob, ToolCall
 from corral_kernel.sampling.failures import ANYTHING, parser_failed
 
@@ -40,7 +41,7 @@ def answer_spec(spec: Generate, rendered: str) -> AnswerSpec | None:
         last=prompt.messages[-1] if prompt.messages else None,
         think=prompt.think,
         calls=reading.calls,
-        tools=tuple(t for t in prompt.tools if not name or t["function"]["name"] == name),
+        tools=tuple(tool for tool in prompt.tools if not name or name_of(tool) == name),
         force_call=spec.tool_choice.mode == "required",
         constrain_tools=spec.options.constrain_tools,
         think_budget=spec.options.think_budget,

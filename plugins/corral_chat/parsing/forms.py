@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-_CLOSED: Final = frozenset(
-    {"properties", "additionalProperties", "patternProperties", "$ref", "anyOf", "allOf", "oneOf"}
-)
+from corral_chat.parsing.schemas import object_schema
 
 
 class NotACallError(Exception):
@@ -40,7 +38,7 @@ class Tools:
             function = tool.get("function")
             name = function.get("name") if isinstance(function, Mapping) else None
             if isinstance(function, Mapping) and isinstance(name, str) and name:
-                self._schemas.setdefault(name, _object_schema(function.get("parameters")))
+                self._schemas.setdefault(name, object_schema(function.get("parameters")))
 
     def __iter__(self) -> Iterator[str]:
         """Give the names, in order."""
@@ -53,7 +51,7 @@ class Tools:
         return len(self._schemas)
 
     def schema(self, name: str) -> dict[str, Any]:
-        """Give the JSON Schema of a tool's arguments; of an unknown tool that of any object."""
+        """Give the JSON Schema of a tool's arguments, less remarks; of an unknown one any."""
         return self._schemas.get(name, {"type": "object"})
 
     def property(self, name: str, argument: str) -> dict[str, Any]:
@@ -61,15 +59,6 @@ class Tools:
         properties = self.schema(name).get("properties")
         found = properties.get(argument) if isinstance(properties, Mapping) else None
         return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _object_schema(given: Any) -> dict[str, Any]:
-    """A schema of an object; one that lists no properties is of the empty one."""
-    schema = dict(given) if isinstance(given, Mapping) else {}
-    schema.setdefault("type", "object")
-    if not schema.get("properties") and not (schema.keys() & _CLOSED - {"properties"}):
-        schema |= {"properties": {}, "additionalProperties": False}
-    return schema
 
 
 class Scanner:

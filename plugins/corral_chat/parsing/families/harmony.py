@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from corral_chat.parsing.forms import Call, MalformedCallError, Tools
@@ -48,6 +48,11 @@ class HarmonyParser(ChatParser):
     def recognises(self, template: str) -> float:
         """Tell by its marks."""
         return 0.9 if _CHANNEL in template and MESSAGE in template and "analysis" in template else 0
+
+    def shown_names(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Give the names that TypeScript takes."""
+        shown = {original: safe for safe, original in safe_names(names).items()}
+        return {original: safe for original, safe in shown.items() if safe != original}
 
     def start(self, spec: AnswerSpec) -> OutputParser:
         """Make what reads one answer."""
@@ -145,7 +150,7 @@ def _read(name: str, body: str) -> Call:
     return Call(name, write_json(value))
 
 
-def safe_names(tools: Tools) -> dict[str, str]:
+def safe_names(tools: Iterable[str]) -> dict[str, str]:
     """Names as TypeScript takes them, in which the template shows tools; by them, their own."""
     found: dict[str, str] = {}
     for name in tools:
