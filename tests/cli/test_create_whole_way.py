@@ -220,6 +220,33 @@ def test_a_folder_of_shards_is_converted_quantized_and_answers(
     assert corral("rm", "converted", "smaller", "at-once").status == 0
 
 
+def test_an_adapter_of_peft_is_converted_for_its_base(
+    server: Any, corral: Any, making: Any, shards: Path, tmp_path: Path
+) -> None:
+    width = making.MODELS["llama"]["hidden_size"]
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    pair = {name.format("A"): np.ones((2, width)), name.format("B"): np.ones((width, 2))}
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    making.write_safetensors(adapter / "adapter_model.safetensors", pair)
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "Modelfile").write_text(
+        f"FROM ./{shards.name}\nADAPTER ./adapter/adapter_model.safetensors\n"
+        "PARAMETER num_predict 4\n"
+    )
+
+    made = corral("create", "adapted")
+
+    assert made.status == 0, made.err
+    assert "\nconverting model\n" in made.err
+    assert "\nconverting adapter\n" in made.err
+    kinds = [kind.rpartition(".")[2] for kind, _ in made_of(server, "adapted")[0]]
+    assert kinds.count("adapter") == kinds.count("model") == 1
+    assert corral("run", "adapted", "abc").status == 0
+    assert corral("rm", "adapted").status == 0
+
+
 def test_the_parts_of_a_model_are_one_again(corral: Any, make_wide: Any, tmp_path: Path) -> None:
     whole = make_wide(tmp_path / "whole.gguf")
     (tmp_path / "m").mkdir()
