@@ -32,6 +32,8 @@ LICENSE """
   BSD
 """
 REQUIRES v0.14.0
+RENDERER qwen3-coder
+PARSER qwen3-coder
 PARAMETER stop "
 "
 PARAMETER stop """"a" and "b\""""
