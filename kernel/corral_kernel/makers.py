@@ -25,9 +25,10 @@ from corral_kernel.plugins import ANYTHING, Plugin, Plugins
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """Who works, and what was offered."""
+    """Who works, the plugin that gives it, and what was offered."""
 
     maker: str
+    plugin: str
     offer: Offer
 
 
@@ -197,7 +198,7 @@ class _Asking:
                 plugin.report(f"offer of {name}", error)
                 continue
             if offer is not None and library_found(maker):
-                offers.append(Chosen(name, offer))
+                offers.append(Chosen(name, plugin.name, offer))
             elif offer is not None:
                 self.missing = self.missing or maker
         return min(offers, key=lambda c: (-c.offer.confidence, c.maker), default=None)

@@ -95,8 +95,6 @@ class Corral:
         self.locking = Locking(self.store, self.transfers, locked)
         self.makers = Makers(self.plugins)
         self._task_limits = TaskLimits(
-            only=settings.plugins,
-            disabled=settings.disable_plugins,
             debug=bool(settings.debug),
             timeout_s=_seconds(settings.task_timeout_ns),
         )

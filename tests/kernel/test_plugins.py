@@ -185,6 +185,33 @@ def test_a_backend_without_its_library_is_listed_with_a_hint_and_does_not_bid(
     assert plugins.provides(plugin) == {"backends": ["lacking"]}
 
 
+CONVERTER = """
+from corral_kernel.contracts import Converter
+from corral_kernel.plugins import hookimpl
+CORRAL_API_VERSION = 1
+
+class Lacking(Converter):
+    name, library, extra = "lacking", "no_such_library", "corral[thing]"
+
+@hookimpl
+def corral_converters():
+    return [Lacking()]
+"""
+
+
+def test_a_plugin_that_only_converts_and_lacks_its_library_is_unavailable(
+    install: Install,
+) -> None:
+    plugins = Plugins(only=[install(CONVERTER, "converting")])
+    plugin = found(plugins, "converting")
+    assert plugins.provides(plugin) == {"converters": ["lacking"]}
+    assert plugin.status == "unavailable"
+    assert (plugin.error, plugin.hint) == (
+        "lacking needs no_such_library",
+        "pip install 'corral[thing]'",
+    )
+
+
 def test_a_plugin_bids_for_the_one_of_its_backends_that_is_installed(install: Install) -> None:
     both = "[Backend(name=BACKEND), Backend(name='other', library='no_such', extra='x')]"
     plugins = Plugins(only=[install(GOOD.replace("[Backend(name=BACKEND)]", both), "half")])

@@ -89,6 +89,7 @@ def make(layers: Layers, making: Making) -> Steps[list[Layer]]:
 
 def _task(making: Making, files: tuple[FileRef, ...], workshop: Workshop) -> AnyTask:
     task = Convert(
+        plugin=making.chosen.plugin,
         maker=making.chosen.maker,
         source=making.source,
         private=making.chosen.offer.private,

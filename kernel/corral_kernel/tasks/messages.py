@@ -12,8 +12,6 @@ class TaskSetup(Struct, frozen=True, kw_only=True):
 
     descriptor: int
     parent: int
-    only: tuple[str, ...] | None = None
-    disabled: tuple[str, ...] = ()
     debug: bool = False
 
 
@@ -21,6 +19,7 @@ class Task(Frame, frozen=True, kw_only=True):
     """Work for one converter or quantizer; answered by `Working` frames, then `Made` or `Failed`.
 
     Args:
+        plugin: That gives it, the only one that is loaded.
         maker: Its name.
         source: What is to be worked on, as the offer knew it.
         private: What the offer told.
@@ -29,6 +28,7 @@ class Task(Frame, frozen=True, kw_only=True):
         threads: CPU threads to use; 0: as many as the library likes.
     """
 
+    plugin: str
     maker: str
     source: Source
     private: dict[str, str]

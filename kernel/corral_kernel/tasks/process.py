@@ -30,15 +30,11 @@ class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What all task processes of a server share.
 
     Args:
-        only: Plugins to load; None: all.
-        disabled: Plugins to leave out.
         debug: Have them log more.
         timeout_s: Without any progress; infinite: none.
         threads: CPU threads of each; 0: as many as its library likes.
     """
 
-    only: tuple[str, ...] | None = None
-    disabled: tuple[str, ...] = ()
     debug: bool = False
     timeout_s: float = 900.0
     threads: int = 0
@@ -116,8 +112,6 @@ class _TaskProcess(ChildProcess):
         setup = TaskSetup(
             descriptor=descriptor,
             parent=os.getpid(),
-            only=self._limits.only,
-            disabled=self._limits.disabled,
             debug=self._limits.debug,
         )
         return msgspec.json.encode(setup).decode()

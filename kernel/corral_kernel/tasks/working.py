@@ -45,8 +45,8 @@ def main(argument: str) -> None:
     tasks: queue.SimpleQueue[AnyTask] = queue.SimpleQueue()
     channel.send(Hello(api_version=API_VERSION, pid=os.getpid()))
     channel.read_forever(decode_to_task, tasks.put)
-    plugins = Plugins(setup.only, setup.disabled)
-    finish(_run(tasks.get(), plugins, channel))
+    task = tasks.get()
+    finish(_run(task, Plugins(only=(task.plugin,)), channel))
 
 
 def _run(task: AnyTask, plugins: Plugins, channel: Channel) -> int:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from corral_kernel.contracts import FileRef, MadeFile, Source, SourceFile
@@ -16,7 +17,7 @@ from corral_kernel.errors import CorralError, RemoteJobError, TaskDiedError, Tas
 from corral_kernel.tasks.messages import Convert, Made, Quantize, Working
 from corral_kernel.tasks.process import TaskLimits, run_task
 
-LIMITS = TaskLimits(only=("maker",))
+LIMITS = TaskLimits()
 DOING = "converting m"
 
 
@@ -35,6 +36,7 @@ def task(tmp_path: Path, wide: Path) -> Callable[..., Convert]:
         size_bytes = wide.stat().st_size
         file = SourceFile(name="source.safetensors", size_bytes=size_bytes)
         return Convert(
+            plugin="maker",
             maker="recipe",
             source=Source(
                 kind="model",
@@ -77,6 +79,7 @@ async def test_a_quantizer_works_likewise(wide: Path, tmp_path: Path) -> None:
     )
     file = FileRef(role="file", digest="", size_bytes=1, name="model.gguf", path=str(wide))
     quantize = Quantize(
+        plugin="maker",
         maker="copier",
         source=source,
         private={"who": "copier"},
@@ -118,7 +121,7 @@ async def test_a_task_that_dies_is_told_of_with_its_last_words(
 async def test_a_task_without_progress_is_ended_however_often_it_reports(
     task: Callable[..., Convert],
 ) -> None:
-    limits = TaskLimits(only=("maker",), timeout_s=1.0)
+    limits = TaskLimits(timeout_s=1.0)
     with pytest.raises(TaskError, match=r"showed no progress for 1 s .* CORRAL_TASK_TIMEOUT"):
         await outcome(task("hang"), limits)
 
@@ -135,7 +138,7 @@ async def test_a_plugin_that_gives_no_files_is_told_of(task: Callable[..., Conve
 
 async def test_a_maker_that_is_gone_is_told_of(task: Callable[..., Convert]) -> None:
     with pytest.raises(RemoteJobError, match="'recipe' is not installed here any more"):
-        await outcome(task("copy"), TaskLimits(only=("echo",)))
+        await outcome(msgspec.structs.replace(task("copy"), plugin="echo"))
 
 
 async def begun(task: Convert) -> AsyncIterator[Working | Made]:
