@@ -1,7 +1,7 @@
 """Templates that would take all of a server: each ends soon, as a refusal to who asked."""
 
 import hashlib
-import struct
+import runpy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-MODELS = Path(__file__).parents[1] / "models"
-KEY = b"tokenizer.chat_template"
-ALIGNMENT = 32
+TESTS = Path(__file__).parents[1]
+TEMPLATED = runpy.run_path(str(TESTS / "templated_gguf.py"))
 
 LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 JINJA = {
@@ -35,18 +34,9 @@ GO = {
 CASES = {name: (status, words) for name, (_, status, words) in {**JINJA, **GO}.items()}
 
 
-def with_template(data: bytes, template: str) -> bytes:
-    """A GGUF with another Jinja template, as much longer as keeps the tensors in their places."""
-    at = data.index(struct.pack("<Q", len(KEY)) + KEY) + 8 + len(KEY) + 4
-    length = int.from_bytes(data[at : at + 8], "little")
-    text = template.encode()
-    text += b" " * ((length - len(text)) % ALIGNMENT)
-    return data[:at] + struct.pack("<Q", len(text)) + text + data[at + 8 + length :]
-
-
 @pytest.fixture(scope="module")
 def api(server: Any) -> Iterator[httpx.Client]:
-    data = (MODELS / "tiny-chat-f32.gguf").read_bytes()
+    templated = TEMPLATED["templated_gguf"]
     with httpx.Client(base_url=server.url, timeout=120) as client:
 
         def create(name: str, weights: bytes, **fields: Any) -> None:
@@ -55,11 +45,11 @@ def api(server: Any) -> Iterator[httpx.Client]:
             body = {"model": name, "files": {"m.gguf": digest}, "stream": False, **fields}
             client.post("/api/create", json=body).raise_for_status()
 
-        create("plain", data)
+        create("plain", (TESTS / "models" / "tiny-chat-f32.gguf").read_bytes())
         for name, (template, _, _) in JINJA.items():
-            create(name, with_template(data, template))
+            create(name, templated(template))
         for name, (template, _, _) in GO.items():
-            create(name, with_template(data, ""), template=template)
+            create(name, templated(""), template=template)
         yield client
 
 
