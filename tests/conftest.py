@@ -132,6 +132,17 @@ def create_from_file(client: httpx.Client, name: str, path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def put_folder() -> Callable[[httpx.Client, Path], dict[str, str]]:
+    """Bring all files of a folder into the server's store; gives their names and digests."""
+
+    def put(client: httpx.Client, folder: Path) -> dict[str, str]:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): put_blob(client, path) for path in paths}
+
+    return put
+
+
+@pytest.fixture(scope="session")
 def lab() -> Any:
     """Imitations of registries, see `plugins/oci/lab.py`."""
     spec = importlib.util.spec_from_file_location("oci_lab", LAB)

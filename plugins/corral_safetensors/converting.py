@@ -59,7 +59,7 @@ def _convert(
     write_general(source, tensors, writer)
     writer.add_file_type(FILE_TYPES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _write_tokenizer(source, described, writer)
+    _write_tokenizer(source, described, writer, out.parent)
     write_pooling(source, writer, pooled=described.pooled)
     written(writer, tensors, out, report)
 
@@ -84,10 +84,12 @@ def written(
         raise
 
 
-def _write_tokenizer(source: ModelFiles, described: Described, writer: gguf.GGUFWriter) -> None:
+def _write_tokenizer(
+    source: ModelFiles, described: Described, writer: gguf.GGUFWriter, scratch: Path
+) -> None:
     vocabulary = vocabulary_of(source, described.vocabulary_size)
     vocabulary.write(writer)
-    write_special(source, vocabulary, writer)
+    write_special(source, vocabulary, writer, scratch)
 
 
 def _usual_type(tensors: Sequence[Stored]) -> OutType:

@@ -31,14 +31,22 @@ _WORDPIECES: Final = {
 }
 
 
-def write_special(source: ModelFiles, vocabulary: Vocabulary, writer: gguf.GGUFWriter) -> None:
+def write_special(
+    source: ModelFiles, vocabulary: Vocabulary, writer: gguf.GGUFWriter, scratch: Path
+) -> None:
     """Say them in a GGUF file.
+
+    Args:
+        source: The model.
+        vocabulary: Its tokens.
+        writer: Of the file.
+        scratch: A folder, for a moment.
 
     Raises:
         InvalidModelError: If the files are of no form that is known.
     """
     try:
-        with _folder(source) as folder:
+        with _folder(source, scratch) as folder:
             special = gguf.SpecialVocab(
                 folder, load_merges=vocabulary.merges, n_vocab=len(vocabulary.tokens)
             )
@@ -51,6 +59,7 @@ def write_special(source: ModelFiles, vocabulary: Vocabulary, writer: gguf.GGUFW
 
 
 def _complete(special: gguf.SpecialVocab, vocabulary: Vocabulary) -> None:
+    special.special_token_ids.pop("cls", None)  # which GGUF files have no place for
     if vocabulary.merges and not special.merges:
         special.merges = list(_NO_MERGES)
     if vocabulary.model == "bert":
@@ -61,9 +70,9 @@ def _complete(special: gguf.SpecialVocab, vocabulary: Vocabulary) -> None:
 
 
 @contextmanager
-def _folder(source: ModelFiles) -> Iterator[Path]:
+def _folder(source: ModelFiles, scratch: Path) -> Iterator[Path]:
     """A folder of the files that are looked at, under their names; the package wants one."""
-    with tempfile.TemporaryDirectory(prefix="corral-tokenizer-") as name:
+    with tempfile.TemporaryDirectory(prefix="tokenizer-", dir=scratch) as name:
         folder = Path(name)
         for file in _READ:
             if file in source:

@@ -1,6 +1,5 @@
 """Engines and encoders over small models in ONNX, loaded as a worker loads them."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -198,18 +197,13 @@ def edit_json() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def create_from_folder() -> Callable[[httpx.Client, str, Path], None]:
+def create_from_folder(
+    put_folder: Callable[[httpx.Client, Path], dict[str, str]],
+) -> Callable[[httpx.Client, str, Path], None]:
     """Make a model of all files of a folder, over HTTP."""
 
     def create(client: httpx.Client, name: str, folder: Path) -> None:
-        files = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                data = path.read_bytes()
-                digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-                client.post(f"/api/blobs/{digest}", content=data).raise_for_status()
-                files[path.relative_to(folder).as_posix()] = digest
-        body = {"model": name, "files": files, "stream": False}
+        body = {"model": name, "files": put_folder(client, folder), "stream": False}
         response = client.post("/api/create", json=body)
         assert response.status_code == 200, response.text
 
