@@ -7,7 +7,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from corral_cli import table
-from corral_cli.client import connect
+from corral_cli.client import Client, connect
 from corral_cli.options import section
 from corral_cli.parser import Call
 
@@ -45,6 +45,15 @@ class Registries(Struct):
     answered_by: str = ""
 
 
+def name_of(client: Client, text: str) -> str:
+    """Give the name that a model of an address (`hf://…`) has here; a name is one already."""
+    return _ask(client, text).name or text if "://" in text else text
+
+
+def _ask(client: Client, model: str) -> Registries:
+    return client.get(f"/api/registries?name={quote(model, safe='')}", Registries)
+
+
 def registries(call: Call) -> None:
     """Print all registries, all about one, or who pulls and pushes a model."""
     with connect() as client:
@@ -54,8 +63,7 @@ def registries(call: Call) -> None:
         elif named := [registry for registry in found if registry.name == call.args[0]]:
             _print(named[0])
         else:
-            path = f"/api/registries?name={quote(call.args[0], safe='')}"
-            _print_claims(client.get(path, Registries))
+            _print_claims(_ask(client, call.args[0]))
 
 
 def _print_all(found: Iterable[Registry]) -> None:

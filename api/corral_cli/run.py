@@ -13,6 +13,7 @@ from corral_cli.errors import CommandError, ServerError, UsageError
 from corral_cli.listing import model_names
 from corral_cli.parser import Call
 from corral_cli.pull import fetch
+from corral_cli.registries import name_of
 from corral_cli.settings import RunSettings
 from corral_kernel.durations import FOREVER, format_duration, parse_keep_alive
 from corral_kernel.gotext import parse_bool, quote
@@ -36,7 +37,8 @@ def run(call: Call) -> None:
     prompt = " ".join(words)
     interactive = not words and sys.stdin.isatty() and sys.stdout.isatty()
     with connect() as client:
-        info = _find(client, model, insecure=call.on("insecure"))
+        settings.model = name_of(client, model)
+        info = _find(client, settings.model, model, insecure=call.on("insecure"))
         if settings.think is None and "thinking" in (info.capabilities or []):
             settings.think = True
         if "embedding" in (info.capabilities or []):
@@ -109,15 +111,15 @@ def _piped_input() -> str:
     return data.decode("utf-8", "replace")
 
 
-def _find(client: Client, model: str, *, insecure: bool) -> wire.ModelInfo:
-    """Give what is known of a model; one that is not here is pulled first."""
+def _find(client: Client, model: str, address: str, *, insecure: bool) -> wire.ModelInfo:
+    """Give what is known of a model; one that is not here is pulled first, from its address."""
     try:
         return client.post("/api/show", {"model": model}, wire.ModelInfo)
     except ServerError as error:
         if error.status != NOT_FOUND:
             raise
     try:
-        fetch(client, model, insecure=insecure)
+        fetch(client, address, insecure=insecure)
     except ServerError as error:
         names = model_names(client)
         here = ", ".join(names[:_MAX_NAMES_SHOWN]) + (", ..." * (len(names) > _MAX_NAMES_SHOWN))

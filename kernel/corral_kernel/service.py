@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from corral_kernel.addresses import parse_host
 from corral_kernel.calls import BackendChoice, Call, CompletionCall, EncodeCall, RunningModel
 from corral_kernel.chat_formats import settled, with_format
@@ -167,6 +169,8 @@ class Corral:
         self.store.check_changes()
         if request.template:
             check_template(request.template, self.plugins)
+        if request.base and (found := self.plugins.address(request.base)):
+            request = msgspec.structs.replace(request, base=found[1].full)
         steps = create_model(self.store, request, self.remotes.check_url, self.makers)
         return carry_out(steps, self._task_limits)
 
@@ -178,11 +182,12 @@ class Corral:
         """
         if not request.base or parse_stub(request) is not None:
             return None
-        base = parse_base(request.base)
+        addressed = self.plugins.address(request.base)
+        base = addressed[1] if addressed else parse_base(request.base)
         try:
             await asyncio.to_thread(self.store.find, base)
         except ModelNotFoundError:
-            return self.transfers.pull(base.full)
+            return self.transfers.pull(request.base if addressed else base.full)
         except CorralError:
             pass  # it is here, and damaged: the creation tells how
         return None

@@ -1,6 +1,10 @@
 """Repositories of the Hub through a real server: converted, put together, run."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +98,37 @@ def test_an_address_that_is_wrong_and_one_that_is_not_there_have_a_status(
     missing = client.post("/api/pull", json={"model": "hf://u/none", "stream": False})
     assert missing.status_code >= 400
     assert "file does not exist" in missing.json()["error"]
+
+
+def test_a_model_is_built_upon_one_of_an_address(hub: Any, client: Any) -> None:
+    hub.offer("u/g", files={"a-Q4_0.gguf": MODELS / "tiny-chat-f32.gguf"})
+    body = {"model": "mine", "from": "hf://u/g", "system": "Be brief."}
+    told = lines_of(client.post("/api/create", json=body))
+    assert told[0]["status"] == "pulling manifest"
+    assert told[-1] == {"status": "success"}, told
+    names = {model["name"] for model in client.get("/api/tags").json()["models"]}
+    assert names == {"mine:latest", "hf.co/u/g:latest"}
+    shown = client.post("/api/show", json={"model": "mine"}).json()
+    assert shown["details"]["parent_model"] == "hf.co/u/g:latest"
+    seen = len(hub.pages.seen)
+    again = lines_of(client.post("/api/create", json={**body, "model": "other"}))
+    assert again[-1] == {"status": "success"}
+    assert len(hub.pages.seen) == seen  # it is here
+
+
+def test_the_command_runs_a_model_of_an_address(hub: Any, client: Any) -> None:
+    hub.offer("u/g", files={"a-Q4_0.gguf": MODELS / "tiny-chat-f32.gguf"})
+    command = shutil.which("corral", path=str(Path(sys.executable).parent))
+    assert command is not None
+    environ = {**os.environ, "CORRAL_HOST": str(client.base_url)}
+    for _ in range(2):
+        done = subprocess.run(
+            [command, "run", "hf://u/g", "capital of Italy?"],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, "Rome."), done
+    assert len(hub.pages.asked("GET", "/api/models")) == 1
