@@ -49,7 +49,7 @@ def test_images_are_where_the_text_has_places_for_them_or_before_it(
     assert told(list(rendered)) == parts
 
 
-@pytest.mark.parametrize("name", JINJA)
+@pytest.mark.parametrize("name", [name for name in JINJA if not name.startswith("plain-")])
 def test_every_family_shows_images_of_two_turns_in_order(name: str) -> None:
     messages = (user("one", CAT), Message(role="assistant", content="A"), user("two", DOG))
     parts = JinjaRenderer().render(JINJA[name], Conversation(messages=messages))

@@ -25,7 +25,15 @@ HERE = Path(__file__).parent
 NOW = dt.datetime(2024, 7, 3, 9, 46, 40)  # noqa: DTZ001 - as the templates' own clock has it
 
 JSON_ARGUMENTS = {"meetkai-functionary-medium-v3.2"}
-NO_SYSTEM = {"google-gemma-2-2b-it"}
+NO_SYSTEM = {
+    "google-gemma-2-2b-it",
+    "plain-OrionStarAI-Orion-14B-Chat",
+    "plain-Phi-3-medium",
+    "plain-Phi-3-mini",
+    "plain-google-gemma-7b-it",
+    "plain-mistralai-Mistral-7B-Instruct-v0.2",
+    "plain-yandex-YandexGPT-5-Lite-8B-instruct",
+}
 TEXT_OR_THOUGHT = {"openai-gpt-oss-120b"}
 THOUGHTS_AS_PARTS = {"mistralai-Ministral-3-14B-Reasoning-2512"}
 TRIMMED = {"StepFun3.5-Flash"}
