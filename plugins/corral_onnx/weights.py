@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+from onnx import external_data_helper
 from onnxruntime.quantization.matmul_nbits_quantizer import (
     DefaultWeightOnlyQuantConfig,
     DefaultWeightOnlyQuantizer,
@@ -44,10 +45,10 @@ def quantize(work: Work, graph: str, bits: int) -> Sequence[MadeFile]:
     """
     logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)
     try:
-        replaced = _data_files(onnx.load(work.path(graph), load_external_data=False), graph)
-        model = onnx.load(work.path(graph))  # refuses data outside of the folder
+        model = onnx.load(work.path(graph), load_external_data=False)
     except Exception as error:
         raise InvalidModelError(f"ONNX cannot read {graph}: {reason(error)}") from error
+    replaced = _take_in(model, work, graph)
     if bits == _LOOKUP_BITS:
         _part_tied_weights(model.graph)
     quantized = _with_small_weights(model, graph, bits, work.report)
@@ -61,16 +62,44 @@ def quantize(work: Work, graph: str, bits: int) -> Sequence[MadeFile]:
     return [MadeFile(name=name, role="file") for name in sorted(made)]
 
 
-def _data_files(model: onnx.ModelProto, graph: str) -> set[str]:
-    """Names of the files beside a graph that hold its weights."""
+def _take_in(model: onnx.ModelProto, work: Work, graph: str) -> set[str]:
+    """Read weights that lie in files beside the graph; give the names of these files.
+
+    ONNX's own loading refuses files that have several hard links, as those of a store do.
+
+    Raises:
+        InvalidModelError: If one is to be read from elsewhere, or from behind the end of its file.
+    """
     folder = graph.rpartition("/")[0]
-    locations = {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return {f"{folder}/{location}" if folder else location for location in locations}
+    names = {file.name for file in work.files}
+    used: set[str] = set()
+    for tensor in model.graph.initializer:
+        if not external_data_helper.uses_external_data(tensor):
+            continue
+        place = external_data_helper.ExternalDataInfo(tensor)
+        name = f"{folder}/{place.location}" if folder else str(place.location)
+        if name not in names:
+            raise InvalidModelError(
+                f"{graph} has its weights in {place.location!r:.200}, which is no file of the model"
+            )
+        tensor.raw_data = _read(work.path(name), place, tensor.name)
+        del tensor.external_data[:]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        used.add(name)
+    return used
+
+
+def _read(path: Path, place: external_data_helper.ExternalDataInfo, tensor: str) -> bytes:
+    start, size = place.offset or 0, path.stat().st_size
+    length = size - start if place.length is None else place.length
+    if not 0 <= start <= start + length <= size:
+        raise InvalidModelError(
+            f"tensor {tensor!r:.200} is said to lie in bytes {start} to {start + length} of "
+            f"{path.name}, which has {size}: fetch it again"
+        )
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(length)
 
 
 def _part_tied_weights(graph: onnx.GraphProto) -> None:

@@ -79,8 +79,27 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
             if entry.key == "location":
                 entry.value = "../secret.data"
     onnx.save_model(model, source / "model.onnx")
-    with pytest.raises(InvalidModelError, match=r"ONNX cannot read model\.onnx: "):
+    with pytest.raises(
+        InvalidModelError, match=r"'\.\./secret\.data', which is no file of the model"
+    ):
         quantize(work(source, tmp_path / "out"), "model.onnx", 8)
+
+
+def test_weights_behind_the_end_of_their_file_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(TINY, source)
+    data = (source / "model.onnx.data").read_bytes()
+    (source / "model.onnx.data").write_bytes(data[:-1000])
+    with pytest.raises(InvalidModelError, match=r"of model\.onnx\.data, which has"):
+        quantize(work(source, tmp_path / "out"), "model.onnx", 8)
+
+
+def test_files_with_other_names_in_a_store_are_read(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(TINY, source)
+    os.link(source / "model.onnx.data", tmp_path / "blob")
+    made = quantize(work(source, tmp_path / "out"), "model.onnx", 8)
+    assert {file.name for file in made} == {path.name for path in TINY.iterdir()}
 
 
 def test_a_folder_that_names_no_graph_is_refused() -> None:
