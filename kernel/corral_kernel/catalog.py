@@ -8,10 +8,11 @@ from msgspec import Struct
 from corral_kernel.chains import resolve
 from corral_kernel.contracts import LoadOptions, Registry, SamplerType
 from corral_kernel.fields import Field, fields_of
+from corral_kernel.given import ANYTHING
 from corral_kernel.models import LentModel
 from corral_kernel.names import ModelName
 from corral_kernel.options import BACKEND, SAMPLERS, Given, OptionTable, RequestOptions
-from corral_kernel.plugins import ANYTHING, Clash, Plugin, Plugins
+from corral_kernel.plugins import Clash, Plugin, Plugins
 
 T = TypeVar("T")
 KERNEL = "corral"

@@ -9,8 +9,9 @@ from corral_kernel.contracts import ChatParser, TemplateTraits
 from corral_kernel.contracts.chat import name_of
 from corral_kernel.errors import CorralError, InvalidRequestError, PluginError
 from corral_kernel.frames import PromptSpec, Reading
+from corral_kernel.given import ANYTHING
 from corral_kernel.models import Model
-from corral_kernel.plugins import ANYTHING, Plugins
+from corral_kernel.plugins import Plugins
 from corral_kernel.prompts import GO, JINJA, choose_template, speaks_harmony
 
 GENERIC = "generic"

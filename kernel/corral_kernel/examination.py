@@ -22,9 +22,10 @@ from corral_kernel.contracts import (
 )
 from corral_kernel.doctor import Check
 from corral_kernel.entry_points import GROUP
+from corral_kernel.given import ANYTHING
 from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
-from corral_kernel.plugins import ANYTHING, Plugin, Plugins
+from corral_kernel.plugins import Plugin, Plugins
 
 SLOW_IMPORT_S = 0.5
 _MAPS = Path("/proc/self/maps")

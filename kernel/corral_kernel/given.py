@@ -21,6 +21,9 @@ from corral_kernel.samplers import check_sampler_type
 
 T = TypeVar("T")
 
+ANYTHING = (Exception, SystemExit)
+"""What a stranger's code may raise, and the server outlives."""
+
 SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 """Values of `type` that make a `format` object a JSON Schema."""
 

@@ -20,8 +20,8 @@ from corral_kernel.contracts import (
     Source,
 )
 from corral_kernel.errors import CorralError, PluginError, TaskError, UnsupportedError
-from corral_kernel.given import library_found
-from corral_kernel.plugins import ANYTHING, Plugin, Plugins
+from corral_kernel.given import ANYTHING, library_found
+from corral_kernel.plugins import Plugin, Plugins
 
 
 class Chosen(msgspec.Struct, frozen=True):

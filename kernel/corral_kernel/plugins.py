@@ -23,14 +23,13 @@ from corral_kernel.contracts import (
     Maker,
     Quantizer,
     Registry,
-    RegistryPlaces,
     SamplerType,
 )
 from corral_kernel.entry_points import distribution_of, found_entry_points
-from corral_kernel.errors import InvalidNameError, PluginError
-from corral_kernel.given import all_of, library_found, name_of
-from corral_kernel.models import LentModel, Model
-from corral_kernel.names import ModelName
+from corral_kernel.errors import PluginError
+from corral_kernel.given import ANYTHING, all_of, library_found, name_of
+from corral_kernel.models import Model
+from corral_kernel.registry_verbs import RegistryVerbs
 from corral_kernel.samplers import standard_samplers
 
 logger = logging.getLogger(__name__)
@@ -43,9 +42,6 @@ _MIXED: dict[str, tuple[type[Any], ...]] = {"corral_chat_formats": (ChatRenderer
 
 MAKING = {"corral_converters", "corral_quantizers"}
 """Hooks of plugins that only work on files."""
-
-ANYTHING = (Exception, SystemExit)
-"""What a stranger's code may raise, and the server outlives."""
 
 
 @dataclass(slots=True)
@@ -144,7 +140,7 @@ class Bid:
     claim: Claim
 
 
-class Plugins:
+class Plugins(RegistryVerbs):
     """All plugins of this process.
 
     Args:
@@ -294,51 +290,6 @@ class Plugins:
             if isinstance(claim, Claim) and claim.backend == name:
                 found.append((backend, str(claim.why)))
         return found
-
-    def begin(self, places: RegistryPlaces) -> None:
-        """Tell the registries where the server's files are. Once, before they are asked."""
-        for plugin, registry in self.registries.values():
-            try:
-                registry.begin(places)
-            except ANYTHING as error:
-                plugin.report(f"registry {registry.name}", error)
-
-    def lent(self) -> list[LentModel]:
-        """Every model that a registry lends."""
-        lent: list[LentModel] = []
-        for plugin, registry in self.registries.values():
-            try:
-                lent.extend(all_of((LentModel,), registry.lent(), f"registry {registry.name}"))
-            except ANYTHING as error:
-                plugin.report(f"registry {registry.name}", error)
-        return lent
-
-    def address(self, text: str) -> tuple[Registry, ModelName] | None:
-        """The registry that reads an address of its own form, and the model's name; None: nobody.
-
-        Raises:
-            InvalidNameError: If a registry knows the form, and it is wrong.
-        """
-        for plugin, registry in self.registries.values():
-            try:
-                if (name := registry.parse(text)) is not None:
-                    return registry, name
-            except InvalidNameError:
-                raise
-            except ANYTHING as error:
-                plugin.report(f"registry {registry.name}", error)
-        return None
-
-    def registry_for(self, name: ModelName) -> Registry | None:
-        """The registry that pulls and pushes a name: the highest claim; None: nobody claims it."""
-        claims: list[tuple[float, Registry]] = []
-        for plugin, registry in self.registries.values():
-            try:
-                claims.append((float(registry.claim(name)), registry))
-            except ANYTHING as error:
-                plugin.report(f"registry {registry.name}", error)
-        best = max(claims, key=lambda claim: claim[0], default=None)
-        return best[1] if best and best[0] > 0 else None
 
     def load(self, plugin_name: str, request: LoadRequest) -> Engine:
         """Have a plugin load a model it claimed.

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from corral_kernel.errors import CorralError, InvalidModelError, StoreError
+from corral_kernel.errors import (
+    CorralError,
+    InvalidModelError,
+    ModelNotFoundError,
+    ReadOnlyModelError,
+    StoreError,
+)
 from corral_kernel.folderlocks import FolderHold, hold_folder
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.models import LentModel, Model, ModelFile
@@ -137,6 +143,24 @@ def check_size(file: ModelFile, owner: str) -> None:
         )
 
 
+def verify_lent(model: Model, blobs: Blobs, cache: DerivedCache) -> None:
+    """Make sure that the files of a model that are not the store's are what they are lent as.
+
+    Raises:
+        InvalidModelError: If one is not.
+        StoreError: If one cannot be read.
+    """
+    for file in model.files:
+        if file.path != blobs.path(file.digest):
+            try:
+                if model.trusted:
+                    check_size(file, model.owner)
+                else:
+                    cache.verify(file.path, file.digest, model.owner)
+            except OSError as error:
+                raise StoreError(f"open {file.path}: {reason_of(error)}") from error
+
+
 def hold_in_place(model: Model) -> FolderHold:
     """Look at the files of a lent folder that is used where it lies.
 
@@ -205,3 +229,13 @@ class Lending:
             manifest=parse_manifest(model.manifest),
         )
         return Lent(stored, LentSource(model, self._blobs, self._cache, self._folders))
+
+    def cannot_delete(self, name: ModelName) -> CorralError:
+        """Say why a model that the store has not cannot be deleted from it."""
+        for lent in self.models():
+            if lent.stored.name.same_as(name):
+                return ReadOnlyModelError(
+                    f"{lent.stored.name.short} is lent by {lent.source.owner} "
+                    "and cannot be deleted here"
+                )
+        return ModelNotFoundError(name.short)

@@ -9,7 +9,6 @@ from corral_kernel.errors import (
     CorralError,
     InvalidModelError,
     ModelNotFoundError,
-    ReadOnlyModelError,
     StoreError,
 )
 from corral_kernel.folderlocks import FolderHold
@@ -26,8 +25,8 @@ from corral_kernel.store.lending import (
     Lending,
     LentSource,
     OwnSource,
-    check_size,
     hold_in_place,
+    verify_lent,
 )
 from corral_kernel.store.locks import LOCK_FILE, StoreLocks
 from corral_kernel.store.manifests import Manifest, Manifests, StoredManifest, parse_manifest
@@ -209,15 +208,7 @@ class Store:
             InvalidModelError: If one has not.
             StoreError: If one cannot be read.
         """
-        for file in model.files:
-            if file.path != self.blobs.path(file.digest):
-                try:
-                    if model.trusted:
-                        check_size(file, model.owner)
-                    else:
-                        self._cache.verify(file.path, file.digest, model.owner)
-                except OSError as error:
-                    raise StoreError(f"open {file.path}: {reason_of(error)}") from error
+        verify_lent(model, self.blobs, self._cache)
 
     def lay_out(self, model: Model) -> FolderHold:
         """Lay the files of a model that is a folder out in `model.folder`, before it is loaded.
@@ -278,7 +269,7 @@ class Store:
             except InvalidModelError:
                 pass  # nobody knows what it needs: the next clean-up will
             except ModelNotFoundError:
-                raise self._cannot_delete(name) from None
+                raise self._lending.cannot_delete(name) from None
             self._manifests.remove(target)
             self._opened.drop(target.parts)
             if before is not None:
@@ -400,12 +391,3 @@ class Store:
         """Every key of a folder that some model needs; `None` if nobody can tell."""
         lent = (model.stored.manifest for model in self._lending.models())
         return needed_folders(self._manifests, lent)
-
-    def _cannot_delete(self, name: ModelName) -> CorralError:
-        for lent in self._lending.models():
-            if lent.stored.name.same_as(name):
-                return ReadOnlyModelError(
-                    f"{lent.stored.name.short} is lent by {lent.source.owner} "
-                    "and cannot be deleted here"
-                )
-        return ModelNotFoundError(name.short)

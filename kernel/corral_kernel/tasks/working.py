@@ -15,7 +15,8 @@ from corral_kernel import API_VERSION
 from corral_kernel.contracts import MadeFile, Work
 from corral_kernel.errors import CorralError, OutOfMemoryError, PluginError, TaskError
 from corral_kernel.frames import Hello
-from corral_kernel.plugins import ANYTHING, Plugin, Plugins
+from corral_kernel.given import ANYTHING
+from corral_kernel.plugins import Plugin, Plugins
 from corral_kernel.tasks.messages import (
     AnyTask,
     Convert,
