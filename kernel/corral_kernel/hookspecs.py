@@ -88,8 +88,8 @@ def corral_constraints() -> Sequence[ConstraintType]:
 def corral_chat_formats() -> Sequence[ChatRenderer | ChatParser]:
     """Give the template languages that this plugin renders, and the families that it reads.
 
-    Called in the server once (for names, `describe` and `recognises`), and in each worker (for
-    `render`, `start` and `plan`). Of two renderers, or two parsers, of one name the first by
+    Called in the server once (for names, `describe`, `named` and `recognises`), and in each worker
+    (for `render`, `start` and `plan`). Of two renderers, or two parsers, of one name the first by
     distribution name serves, and the clash is reported.
     """
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
-from jinja2 import TemplateRuntimeError
+from jinja2 import TemplateError, TemplateRuntimeError
 from jinja2.exceptions import SecurityError
 from jinja2.utils import Namespace as JinjaNamespace
 
@@ -28,6 +28,18 @@ MAX_ITEMS = 200_000
 MAX_INTEGER_BITS = 1024
 
 _NESTING: tuple[type[Any], ...] = (list, tuple, ItemsView, KeysView, ValuesView)
+
+
+FAILURES: Final = (
+    TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What a template can raise of which another rendering of it may be free."""
 
 
 class OverBoundsError(TemplateRuntimeError):

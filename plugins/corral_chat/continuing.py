@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from jinja2 import TemplateError
 
-from corral_chat.bounds import OverBoundsError
+from corral_chat.bounds import FAILURES, OverBoundsError
 from corral_kernel.contracts import Message
 
 MARK: Final = "\ue000THE-ANSWER-GOES-ON-HERE\ue001"
@@ -19,9 +18,6 @@ _OPEN_THOUGHTS: Final = {
     "<seed:think>": "</seed:think>",
     "<|START_THINKING|>": "<|END_THINKING|>",
 }
-
-# What a template can raise of which another way to render it may be free.
-_FAILURES: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError)
 
 Render = Callable[[Sequence[Message], bool], str]
 
@@ -55,7 +51,7 @@ def _rendered(render: Render, messages: Sequence[Message]) -> str:
         return render(messages, False)  # noqa: FBT003 - likewise
     except OverBoundsError:
         raise
-    except _FAILURES:
+    except FAILURES:
         return ""
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jinja2
 
-from corral_chat.bounds import MAX_STEPS, OverBoundsError, check_chars, start
+from corral_chat.bounds import FAILURES, MAX_STEPS, OverBoundsError, check_chars, start
 from corral_chat.continuing import begun
 from corral_chat.environment import ChatEnvironment
 from corral_chat.messages import shown_messages
@@ -31,18 +31,7 @@ FUNCTIONS_MARK: Final = "functools["
 _MAX_DATE_FORMAT_CHARS = 100
 
 # What a template can raise. No broader: who interrupts a rendering does so by an exception.
-_FAILURES = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+_FAILURES = (*FAILURES, MemoryError, RecursionError, SyntaxError)
 
 
 class Compiled:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from jinja2 import TemplateError
-
-from corral_chat.bounds import OverBoundsError
+from corral_chat.bounds import FAILURES, OverBoundsError
 
 _TEXT: Final = "MARK-OF-TEXT"
 _ARGUMENT: Final = "MARK-OF-ARGUMENT"
@@ -37,9 +35,6 @@ _TOOL: Final = {
 
 Fields = dict[str, Any]
 Render = Callable[[dict[str, Any]], str]
-
-# What a template can fail with: a probe that fails tells something, too.
-_FAILURES: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError)
 
 
 @dataclass
@@ -104,7 +99,7 @@ class Shape:
             return self.render({"messages": messages, "tools": deepcopy(tools)})
         except OverBoundsError:
             raise  # and so would the real one
-        except _FAILURES:
+        except FAILURES:
             return None
 
 
