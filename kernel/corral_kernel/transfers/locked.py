@@ -1,13 +1,81 @@
 """A model as a lock has it: its manifest is known, and only missing blobs are asked for."""
 
 import asyncio
+import contextlib
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import NamedTuple
 
 from corral_kernel.contracts import Repository
-from corral_kernel.errors import RegistryError
+from corral_kernel.errors import CorralError, RegistryError
 from corral_kernel.lockfile import LockedModel
 from corral_kernel.models import Layer
+from corral_kernel.names import ModelName
+from corral_kernel.store import Progress, Store
+from corral_kernel.threads import to_its_end
+
+
+class MadeAnewError(RegistryError):
+    """A source that has no blobs of the model, but what it was made of."""
+
+
+class Way(NamedTuple):
+    """How a locked model is had.
+
+    Args:
+        store: Where it goes.
+        pull: Fetches a model of a name from a repository.
+        open_source: Opens the place that its source names.
+    """
+
+    store: Store
+    pull: Callable[[ModelName, Repository], AsyncGenerator[Progress]]
+    open_source: Callable[[], Repository]
+
+
+async def pull_locked(model: LockedModel, way: Way) -> AsyncGenerator[Progress]:
+    """Make a model what a lock says, telling each step.
+
+    Raises:
+        RegistryError: If a blob is neither here nor at the source.
+        StoreError: If there is no room, or something cannot be stored.
+    """
+    try:
+        async with aclosing(_as_it_is(model, way)) as steps:
+            async for step in steps:
+                yield step
+    except MadeAnewError:
+        async with aclosing(_made_anew(model, way)) as steps:
+            async for step in steps:
+                yield step
+
+
+def _as_it_is(model: LockedModel, way: Way) -> AsyncGenerator[Progress]:
+    return way.pull(model.name, LockedRepository(model, way.open_source))
+
+
+async def _made_anew(model: LockedModel, way: Way) -> AsyncGenerator[Progress]:
+    """Make it under another name of what the source has, and see whether it is the same."""
+    parts = model.name.parts._replace(tag=f"locked-{secrets.token_hex(8)}")
+    scratch = ModelName.from_parts(parts)
+    try:
+        async with aclosing(way.pull(scratch, way.open_source())) as steps:
+            async for step in steps:
+                if step.status != "success":
+                    yield step
+        made, _ = await asyncio.to_thread(way.store.find, scratch)
+        if f"sha256:{made.digest}" != model.manifest:
+            raise RegistryError(
+                f"what is made of {model.source} now has the manifest sha256:{made.digest}, and "
+                f"the lock says {model.manifest}: push a model to a registry before it is locked"
+            )
+        async with aclosing(_as_it_is(model, way)) as steps:
+            async for step in steps:
+                yield step
+    finally:
+        with contextlib.suppress(CorralError):
+            await to_its_end(way.store.delete, scratch)
 
 
 class LockedRepository(Repository):
@@ -51,10 +119,7 @@ class LockedRepository(Repository):
                 self._source = self._open_source()
                 self._makes = await self._source.ingredients() is not None
         if self._makes:
-            raise RegistryError(
-                f"{self._model.source} has what the model was made of, and not its blobs: pull it, "
-                "which makes it anew, or push the model to a registry and lock it again"
-            )
+            raise MadeAnewError(f"{self._model.source} has what the model was made of")
         return self._source
 
     async def aclose(self) -> None:

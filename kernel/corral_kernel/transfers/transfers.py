@@ -15,7 +15,7 @@ from corral_kernel.sources import Source, Sources
 from corral_kernel.store import Progress, Store
 from corral_kernel.transfers.download import Manner
 from corral_kernel.transfers.downloads import Downloads
-from corral_kernel.transfers.locked import LockedRepository
+from corral_kernel.transfers.locked import Way, pull_locked
 from corral_kernel.transfers.maker import Maker
 from corral_kernel.transfers.pull import pull
 from corral_kernel.transfers.push import push
@@ -110,12 +110,13 @@ class Transfers:
         return _guarded(self._pull_locked(model, insecure))
 
     async def _pull_locked(self, model: LockedModel, insecure: bool) -> AsyncGenerator[Progress]:  # noqa: FBT001 - handed on
-        repository = LockedRepository(
-            model, lambda: self._open(*self._reach(model.source, insecure=insecure))
+        way = Way(
+            store=self._store,
+            pull=lambda name, place: pull(self._store, self._downloads, name, place, self._maker),
+            open_source=lambda: self._open(*self._reach(model.source, insecure=insecure)),
         )
-        steps = pull(self._store, self._downloads, model.name, repository, self._maker)
         try:
-            async with aclosing(steps):
+            async with aclosing(pull_locked(model, way)) as steps:
                 async for step in steps:
                     yield step
         except RegistryError as error:
