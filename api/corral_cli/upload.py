@@ -4,6 +4,7 @@ A few at a time; what the server holds already is not sent.
 """
 
 import hashlib
+import stat
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -39,9 +40,12 @@ def send_files(client: Client, paths: Collection[Path], progress: Progress) -> d
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror or error}") from None
+    if not stat.S_ISREG(status.st_mode):  # what never ends could never be sent
+        raise CommandError(f"{path} is no file")
+    return status.st_size
 
 
 class _Sending:

@@ -29,7 +29,7 @@ from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.sources import Source, Sources
 from corral_kernel.store import Store
 from corral_kernel.store.blobs import digest_of
-from corral_kernel.store.files import open_regular, reason_of
+from corral_kernel.store.files import read_regular, reason_of
 from corral_kernel.store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 VERSION: Final = 1
@@ -142,9 +142,7 @@ def read_lock(path: Path) -> Mapping[ModelName, LockedModel]:
         InvalidLockError: If it cannot be read, or is none.
     """
     try:
-        with open_regular(path) as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        return parse(raw.decode())
+        return parse(read_regular(path, MAX_BYTES + 1).decode())
     except OSError as error:
         raise InvalidLockError(f"open {path}: {reason_of(error)}") from None
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ import msgspec
 from corral_kernel.names import blob_filename
 from corral_kernel.store.files import (
     FOLDER_MODE,
-    open_regular,
+    read_regular,
     replace_file,
     sweep_oldest,
     sweep_unfinished,
@@ -58,8 +58,7 @@ class Sources:
     def find(self, manifest: str) -> Source | None:
         """Tell where a manifest came from, as far as that is known."""
         try:
-            with open_regular(self._path(manifest)) as stream:
-                return _decoder.decode(stream.read(_MAX_BYTES))
+            return _decoder.decode(read_regular(self._path(manifest), _MAX_BYTES))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 

@@ -33,6 +33,9 @@ from corral_kernel.store.files import (
 
 _UNFINISHED_PREFIX = "sha256-"
 _CHUNK_BYTES = 1 << 20
+_NOWHERE = frozenset(
+    {errno.ENOENT, errno.ELOOP, errno.ENXIO}
+)  # no file, a link to itself, a device
 
 
 def digest_of(data: bytes) -> str:
@@ -126,16 +129,18 @@ def _size(path: Path) -> int | None:
     """Bytes of a file; `None` if there is none, or what is no file."""
     try:
         status = path.stat()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        raise
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _mark_used(path: Path) -> None:
     """Move the time by which `used_at` tells how long nobody needed a file."""
+    if _size(path) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(errno.ENOENT, "it is no regular file", str(path))
     if _is_shared(status):  # the modification time belongs to its other names too
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     else:

@@ -145,7 +145,7 @@ class DerivedCache:
         if known := self.known_digest(path):
             return known
         key, hasher = file_key(path), hashlib.sha256()
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             while piece := stream.read(_HASH_CHUNK_BYTES):
                 hasher.update(piece)
                 hashing(piece)

@@ -173,6 +173,18 @@ def while_unlocked(path: Path, work: Callable[[], object]) -> bool:
     return True
 
 
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read the beginning of a file: not more than `limit`, nor than its size.
+
+    What the system makes up while it is read, as under `/proc`, says that its size is 0.
+
+    Raises:
+        OSError: If it cannot be read, or is no file.
+    """
+    with open_regular(path) as stream:
+        return stream.read(min(limit, os.fstat(stream.fileno()).st_size))
+
+
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, but nothing else: no device, no pipe, no folder.
 

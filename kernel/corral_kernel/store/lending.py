@@ -20,7 +20,7 @@ from corral_kernel.models import LentModel, Model, ModelFile
 from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.blobs import Blobs
 from corral_kernel.store.cache import DerivedCache, file_key
-from corral_kernel.store.files import open_regular, reason_of, store_errors
+from corral_kernel.store.files import read_regular, reason_of, store_errors
 from corral_kernel.store.folders import Folders
 from corral_kernel.store.manifests import StoredManifest, parse_manifest
 from corral_kernel.store.opening import BlobSource
@@ -38,8 +38,7 @@ class OwnSource(BlobSource):
 
     def read(self, digest: str, limit: int) -> bytes:
         """Read the beginning of a blob."""
-        with open_regular(self._blobs.path(digest)) as stream:
-            return stream.read(limit)
+        return read_regular(self._blobs.path(digest), limit)
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or should be."""
@@ -71,8 +70,7 @@ class LentSource(OwnSource):
         """Read the beginning of a blob."""
         if digest in self._contents:
             return self._contents[digest][:limit]
-        with open_regular(self.path(digest)) as stream:
-            return stream.read(limit)
+        return read_regular(self.path(digest), limit)
 
     def path(self, digest: str) -> Path:
         """Where the lender's file is."""

@@ -144,7 +144,7 @@ class Manifests:
                             name = ModelName.from_parts(parts)
                         except InvalidNameError:
                             continue
-                        if tag.is_file():
+                        if _is_file(tag):
                             yield name
 
     def read(self, name: ModelName) -> StoredManifest:
@@ -158,8 +158,8 @@ class Manifests:
         with store_errors(f"reading the manifest of {name.short}"):
             try:
                 with open_regular(self.path(name)) as stream:
-                    modified_ns = os.fstat(stream.fileno()).st_mtime_ns
-                    raw = stream.read(MAX_MANIFEST_BYTES + 1)
+                    status = os.fstat(stream.fileno())
+                    raw = stream.read(min(MAX_MANIFEST_BYTES + 1, status.st_size))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise ModelNotFoundError(name.short) from None
         if len(raw) > MAX_MANIFEST_BYTES:
@@ -167,7 +167,7 @@ class Manifests:
                 f"the manifest of {name.short} is over {MAX_MANIFEST_BYTES} bytes"
             )
         manifest = parse_manifest(raw)
-        return StoredManifest(name=name, raw=raw, modified_ns=modified_ns, manifest=manifest)
+        return StoredManifest(name=name, raw=raw, modified_ns=status.st_mtime_ns, manifest=manifest)
 
     def write(self, name: ModelName, raw: bytes) -> None:
         """Put a manifest in its place in one step.
@@ -219,5 +219,19 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
         return []
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
 def _folders(folder: Path | str) -> list[os.DirEntry[str]]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
+    return [entry for entry in _entries(folder) if _is_dir(entry)]
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from corral_kernel.errors import InvalidModelError, InvalidRequestError, ModelNotFoundError
+from corral_kernel.errors import (
+    InvalidModelError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    StoreError,
+)
 from corral_kernel.foldernames import check_folder_names
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.models import (
@@ -238,6 +243,9 @@ class _Texts:
             raw = self._source.read(digest, self._left + 1)
         except FileNotFoundError:
             raise ModelNotFoundError(self._name.short) from None
+        except OSError as error:
+            path = self._source.path(digest)
+            raise StoreError(f"open {path}: {reason_of(error)}") from error
         self._left -= len(raw)
         if self._left < 0:
             raise InvalidModelError(

@@ -9,6 +9,7 @@ from corral_kernel.makers import Makers
 from corral_kernel.models import Layer, ModelFile
 from corral_kernel.store import CreateRequest, Progress, Store
 from corral_kernel.store.documents import MAX_DOCUMENT_BYTES, read_texts
+from corral_kernel.store.files import read_regular
 from corral_kernel.store.requests import source_format, source_kind
 
 SMALL_BYTES: Final = MAX_DOCUMENT_BYTES
@@ -70,7 +71,6 @@ def check_source(store: Store, makers: Makers, layers: Sequence[Layer]) -> None:
 
 def _reader(store: Store) -> Callable[[str, int], bytes]:
     def read(digest: str, limit: int) -> bytes:
-        with store.blobs.path(digest).open("rb") as stream:
-            return stream.read(limit)
+        return read_regular(store.blobs.path(digest), limit)
 
     return read
