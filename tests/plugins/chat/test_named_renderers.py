@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ from corral_kernel.prompts import choose_template
 CASES = runpy.run_path(str(Path(__file__).with_name("jinjacases.py")))
 CONVERSATIONS: dict[str, dict[str, Any]] = CASES["CONVERSATIONS"]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "jinja.json").read_text("utf-8"))
+NOW = 1_720_000_000.0  # in July 2024
 MAKERS = {
+    "cohere": "Cohere2MoE",
+    "glimmer": "muse-glimmer",
     "qwen3-coder": "Qwen3-Coder",
     "qwen3.5": "Qwen3.5-4B",
     "ornith": "Qwen3.5-4B",
@@ -31,7 +36,15 @@ MAKERS = {
     "nemotron-3-nano": "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
     "nemotron-3.5-nano": "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
 }
+OWN_BOS = {
+    "cohere": "",
+    "glimmer": "<|begin_of_text|>",
+    "lfm2": "<|startoftext|>",
+    "lfm2-thinking": "<|startoftext|>",
+}
+"""What a renderer writes instead of the tokenizer's text that begins a sequence."""
 OTHERWISE = {
+    "glimmer": ("thinks not", "tools and system"),  # whose strength is none
     "ornith": ("has thought", "has thought in its text"),  # it keeps all
     "lfm2": ("tools", "call", "answered", "parallel", "rounds"),
     "lfm2-thinking": ("tools", "call", "answered", "parallel", "rounds", "thought"),
@@ -39,10 +52,19 @@ OTHERWISE = {
 """Words in the names of conversations that the contract renders otherwise; tested below."""
 
 
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 def rendered(name: str, conversation: dict[str, Any]) -> str:
     if name == "poolside-v1":  # it thinks only when asked to, the maker's unless asked not to
         conversation = {"think": True, **conversation}
-    given = msgspec.convert({**conversation, "bos": "<s>", "eos": "</s>"}, Conversation)
+    given = msgspec.convert({**conversation, "bos": "<s>", "eos": "</s>", "now": NOW}, Conversation)
     (part,) = JinjaRenderer().render(JinjaRenderer().named(name), given)
     assert isinstance(part, TextPart)
     return part.text
@@ -60,8 +82,7 @@ def test_a_file_renders_as_the_makers_template_does(name: str) -> None:
                 rendered(name, CONVERSATIONS[key])
             continue
         text = "\n".join(GOLDEN["lines"][line] for line in case["text"])
-        if name.startswith("lfm2"):
-            text = text.replace("<s>", "<|startoftext|>", 1)
+        text = text.replace("<s>", OWN_BOS.get(name, "<s>"), 1)
         assert rendered(name, CONVERSATIONS[key]) == text, key
     assert checked >= 15
 
@@ -88,6 +109,12 @@ def test_calls_and_tools_of_lfm2_are_as_its_parser_reads_them() -> None:
 )
 def test_thoughts_of_earlier_turns_are_kept(name: str, thought: str) -> None:
     assert thought in rendered(name, CONVERSATIONS["has thought"])
+
+
+def test_glimmer_is_told_how_strongly_to_think() -> None:
+    assert "Reasoning strength: none." in rendered("glimmer", CONVERSATIONS["thinks not"])
+    assert "Reasoning strength: low." in rendered("glimmer", CONVERSATIONS["thinks a little"])
+    assert "Reasoning strength: high." in rendered("glimmer", CONVERSATIONS["thinks"])
 
 
 def test_poolside_thinks_only_when_asked_to() -> None:
