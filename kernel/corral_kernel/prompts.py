@@ -20,6 +20,9 @@ from corral_kernel.models import DEFAULT_TEMPLATE, Model
 from corral_kernel.plugins import Plugins
 
 _THOUGHT = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
+_BILLIONS = re.compile(r"([0-9]+(?:\.[0-9]+)?)B")
+_GEMMA4_SIZES = ("e2b", "e4b", "12b", "26b", "31b")
+_LARGE_BILLIONS = 12
 JINJA = "jinja"
 GO = "go"
 HARMONY_FAMILIES = ("gptoss", "gpt-oss")
@@ -156,7 +159,7 @@ def choose_template(
         if model.jinja_template and model.config.renderer in RENDERERS:
             return JINJA, model.jinja_template  # which that renderer reproduces
         for name, (_, renderer) in plugins.renderers.items():
-            if template := renderer.named(model.config.renderer):
+            if template := renderer.named(_renderer_of(model)):
                 return name, template
         if model.config.renderer not in RENDERERS:
             raise UnknownRendererError(model.config.renderer)
@@ -173,6 +176,19 @@ def choose_template(
     if model.config.parser or speaks_harmony(model) or go_template:
         return GO, model.template
     return JINJA, model.jinja_template
+
+
+def _renderer_of(model: Model) -> str:
+    """Name of the renderer that a model wants: `gemma4` is one of two, by the model's size."""
+    if model.config.renderer != "gemma4":
+        return model.config.renderer
+    name = model.name.short.lower()
+    sizes = {size for size in _GEMMA4_SIZES if size in name}
+    if not sizes:
+        billions = _BILLIONS.fullmatch(model.config.model_type)
+        is_large = billions is not None and float(billions[1]) >= _LARGE_BILLIONS
+        return "gemma4-large" if is_large else "gemma4-small"
+    return "gemma4-small" if sizes & {"e2b", "e4b"} else "gemma4-large"
 
 
 def speaks_harmony(model: Model) -> bool:

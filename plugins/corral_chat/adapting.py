@@ -14,6 +14,8 @@ from typing import Final
 
 from corral_chat.shapes import Fields
 
+GEMMA4: Final = "'<|tool_call>call:'"
+"""In the templates of Gemma 4."""
 _SHORT_ID_CHARS: Final = 9
 
 Adapt = Callable[[list[Fields]], list[Fields]]
@@ -156,5 +158,15 @@ FAMILIES: Final = (
     # Mistral Nemo and its like
     Family(("length != 9",), _short_ids),
     # Gemma 4, as its template was at first
-    Family(("'<|tool_call>call:'",), _results_in_calls, without=("{#- OpenAI Chat Completions:",)),
+    Family((GEMMA4,), _results_in_calls, without=("{#- OpenAI Chat Completions:",)),
 )
+
+
+def asked_for_answer(template: str, rendered: str) -> str:
+    """Ask for an answer where a template does not.
+
+    Gemma 4's does not behind results of calls that came with a text; llama.cpp does it then.
+    """
+    if GEMMA4 in template and rendered.endswith("<turn|>\n"):
+        return rendered + "<|turn>model\n"
+    return rendered

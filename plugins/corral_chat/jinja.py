@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import jinja2
 
+from corral_chat.adapting import asked_for_answer
 from corral_chat.bounds import FAILURES, MAX_STEPS, OverBoundsError, check_chars, start
 from corral_chat.continuing import begun
 from corral_chat.environment import ChatEnvironment
@@ -82,7 +83,8 @@ def _render(known: Compiled, conversation: Conversation) -> str:
 
     def shown(messages: Sequence[Message], asks: bool) -> str:  # noqa: FBT001 - see `begun`
         shown = shown_messages(known.source, known.shape, messages)
-        return known.run({**given, "messages": shown, "add_generation_prompt": asks})
+        rendered = known.run({**given, "messages": shown, "add_generation_prompt": asks})
+        return asked_for_answer(known.source, rendered) if asks else rendered
 
     messages = conversation.messages
     if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:

@@ -74,19 +74,22 @@ class GoRenderer(ChatRenderer):
 
 
 _VARIANTS: Final = {
-    "lfm2-thinking": "lfm2",
-    "nemotron-3.5-nano": "nemotron-3-nano",
-    "ornith": "qwen3.5",
+    "gemma4-small": ("gemma4-large", "is_small"),
+    "lfm2-thinking": ("lfm2", "keeps_thoughts"),
+    "nemotron-3.5-nano": ("nemotron-3-nano", "is_later"),
+    "ornith": ("qwen3.5", "keeps_thoughts"),
 }
-"""Renderers by the files of others, which are told to keep thoughts of earlier turns."""
-_KEEPING: Final = "{%- set keeps_thoughts = true %}"
+"""Renderers by the files of others, and what is true for them there."""
 
 
 @cache
 def _named_templates() -> dict[str, str]:
     folder = Path(__file__).with_name("named")
     found = {path.stem: path.read_text("utf-8") for path in folder.glob("*.jinja")}
-    return found | {name: _KEEPING + found[file] for name, file in _VARIANTS.items()}
+    variants = {
+        name: f"{{%- set {fact} = true %}}{found[file]}" for name, (file, fact) in _VARIANTS.items()
+    }
+    return found | variants
 
 
 PLAIN_PROMPT = "{{ .Prompt }}"

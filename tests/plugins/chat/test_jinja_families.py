@@ -125,6 +125,14 @@ def test_results_are_put_in_the_order_of_the_calls_for_deepseek_v4() -> None:
     assert unknown.index("one") < unknown.index("two")
 
 
+def test_an_answer_is_asked_for_behind_results_of_calls_with_a_text() -> None:
+    """Gemma 4's template closes the turn then, and asks for none."""
+    template, last = TEMPLATES["google-gemma-4-31B-it"], result("c1", "cold")
+    text = said(template, USER, {**calling("c1"), "content": "I look."}, last)
+    assert text.endswith("I look.<turn|>\n<|turn>model\n")
+    assert said(template, USER, calling("c1"), last).endswith("<tool_response|>")
+
+
 def test_white_space_around_texts_is_cut_for_stepfun() -> None:
     text = said(TEMPLATES["StepFun3.5-Flash"], {"role": "user", "content": " \n Hi \n"})
     assert "user\nHi<|im_end|>" in text

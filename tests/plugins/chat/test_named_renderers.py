@@ -24,6 +24,8 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "jinja.json").read_text(
 NOW = 1_720_000_000.0  # in July 2024
 MAKERS = {
     "cohere": "Cohere2MoE",
+    "gemma4-large": "google-gemma-4-31B-it",
+    "gemma4-small": "google-gemma-4-31B-it",
     "glimmer": "muse-glimmer",
     "qwen3-coder": "Qwen3-Coder",
     "qwen3.5": "Qwen3.5-4B",
@@ -38,6 +40,8 @@ MAKERS = {
 }
 OWN_BOS = {
     "cohere": "",
+    "gemma4-large": "<bos>",
+    "gemma4-small": "<bos>",
     "glimmer": "<|begin_of_text|>",
     "lfm2": "<|startoftext|>",
     "lfm2-thinking": "<|startoftext|>",
@@ -83,6 +87,8 @@ def test_a_file_renders_as_the_makers_template_does(name: str) -> None:
             continue
         text = "\n".join(GOLDEN["lines"][line] for line in case["text"])
         text = text.replace("<s>", OWN_BOS.get(name, "<s>"), 1)
+        if name == "gemma4-small":  # it begins no answer with a thought
+            text = text.removesuffix("<|channel>thought\n<channel|>")
         assert rendered(name, CONVERSATIONS[key]) == text, key
     assert checked >= 15
 
@@ -109,6 +115,32 @@ def test_calls_and_tools_of_lfm2_are_as_its_parser_reads_them() -> None:
 )
 def test_thoughts_of_earlier_turns_are_kept(name: str, thought: str) -> None:
     assert thought in rendered(name, CONVERSATIONS["has thought"])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "variant"),
+    [
+        ("gemma4:e4b", "", "small"),
+        ("gemma4:31b", "", "large"),
+        ("gemma4:26b-a4b", "4.0B", "large"),
+        ("mine", "27.4B", "large"),
+        ("mine", "12B", "large"),
+        ("mine", "4.3B", "small"),
+        ("mine", "270M", "small"),
+        ("mine", "", "small"),
+    ],
+)
+def test_gemma4_is_one_of_two_by_name_or_size(name: str, size: str, variant: str) -> None:
+    model = Model(
+        name=ModelName.parse(name),
+        digest="0" * 64,
+        size_bytes=0,
+        modified_ns=0,
+        config=ModelConfig(renderer="gemma4", model_type=size),
+        files=(),
+    )
+    _, template = choose_template(model, Plugins(("chat",)))
+    assert template == JinjaRenderer().named(f"gemma4-{variant}")
 
 
 def test_glimmer_is_told_how_strongly_to_think() -> None:
