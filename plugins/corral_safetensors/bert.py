@@ -53,38 +53,47 @@ class Bert:
             raise UnsupportedError(
                 "position_embedding_type of config.json: llama.cpp knows absolute positions alone"
             )
-        width, heads = config.count("hidden_size"), config.count("num_attention_heads")
-        if width % heads:
-            raise InvalidModelError(f"config.json: {heads} heads do not divide a width of {width}")
-        positions = config.count("max_position_embeddings")
         skipped = config.count("pad_token_id") + 1 if self.padded else 0
-        if skipped >= positions:
+        if skipped >= config.count("max_position_embeddings"):
             raise InvalidModelError(
-                f"config.json: {positions} positions, of which {skipped} are before the first"
+                f"config.json: of its positions {skipped} are before the first, which leaves none"
             )
+        _write(config, skipped, writer)
         layers = config.count("num_hidden_layers", most=MOST_LAYERS)
-        inner = config.count("intermediate_size")
-        writer.add_context_length(positions - skipped)
-        writer.add_embedding_length(width)
-        writer.add_feed_forward_length(inner)
-        writer.add_block_count(layers)
-        writer.add_head_count(heads)
-        writer.add_layer_norm_eps(config.number("layer_norm_eps"))
-        writer.add_causal_attention(value=False)
-        writer.add_token_type_count(config.count("type_vocab_size"))
-        expected = {
-            "token_embd.weight": Expected((config.count("vocab_size"), width)),
-            "token_types.weight": Expected((config.count("type_vocab_size"), width)),
-            "position_embd.weight": Expected((positions, width), Change(skipped_rows=skipped)),
-            **_norm("token_embd_norm", width),
-        }
-        for number in range(layers):
-            expected |= {f"blk.{number}.{name}": one for name, one in _layer(width, inner).items()}
+        expected = _tensors(config, layers, skipped)
         return Described(
             layout=Layout(gguf.MODEL_ARCH.BERT, layers, expected, _renamed),
             vocabulary_size=config.count("vocab_size"),
             pooled=True,
         )
+
+
+def _write(config: Settings, skipped: int, writer: gguf.GGUFWriter) -> None:
+    width, heads = config.count("hidden_size"), config.count("num_attention_heads")
+    if width % heads:
+        raise InvalidModelError(f"config.json: {heads} heads do not divide a width of {width}")
+    writer.add_context_length(config.count("max_position_embeddings") - skipped)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(config.count("intermediate_size"))
+    writer.add_block_count(config.count("num_hidden_layers"))
+    writer.add_head_count(heads)
+    writer.add_layer_norm_eps(config.number("layer_norm_eps"))
+    writer.add_causal_attention(value=False)
+    writer.add_token_type_count(config.count("type_vocab_size"))
+
+
+def _tensors(config: Settings, layers: int, skipped: int) -> dict[str, Expected]:
+    width, inner = config.count("hidden_size"), config.count("intermediate_size")
+    positions = config.count("max_position_embeddings")
+    found = {
+        "token_embd.weight": Expected((config.count("vocab_size"), width)),
+        "token_types.weight": Expected((config.count("type_vocab_size"), width)),
+        "position_embd.weight": Expected((positions, width), Change(skipped_rows=skipped)),
+        **_norm("token_embd_norm", width),
+    }
+    for number in range(layers):
+        found |= {f"blk.{number}.{name}": one for name, one in _layer(width, inner).items()}
+    return found
 
 
 def _norm(name: str, width: int) -> dict[str, Expected]:

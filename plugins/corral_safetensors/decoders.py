@@ -6,7 +6,7 @@ from typing import Final
 
 import gguf
 
-from corral_kernel.errors import UnsupportedError
+from corral_kernel.errors import InvalidModelError, UnsupportedError
 from corral_safetensors.families import Described
 from corral_safetensors.layout import Expected, Layout
 from corral_safetensors.notes import Note
@@ -69,6 +69,10 @@ class Decoder:
             "partial_rotary_factor", config.number("partial_rotary_factor", 1.0)
         )
         rotated = int(sizes.head * share)
+        if rotated % 2 or not 0 < rotated <= sizes.head:
+            raise InvalidModelError(
+                f"config.json: of {sizes.head} numbers of a head {rotated} cannot be rotated"
+            )
         rope = rope_of(config, rotated, config.number("rope_theta", 10_000.0))
         if self.traits.dimensions:
             writer.add_rope_dimension_count(rotated)

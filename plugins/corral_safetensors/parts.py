@@ -11,6 +11,7 @@ from corral_safetensors.settings import Settings
 from corral_safetensors.tensors import Change
 
 MOST_LAYERS: Final = 1024
+_MOST_HEAD: Final = 65_536
 _MOST_VOCABULARY: Final = 4_000_000
 
 
@@ -40,7 +41,7 @@ def sizes_of(config: Settings) -> Sizes:
             f"config.json: {heads} attention heads of a width of {width} "
             f"with {kv_heads} key and value heads do not go together"
         )
-    head = config.count("head_dim", width // heads)
+    head = config.count("head_dim", width // heads, most=_MOST_HEAD)
     if head % 2:
         raise InvalidModelError(f"config.json: heads of {head} numbers cannot be rotated by pairs")
     return Sizes(

@@ -244,6 +244,9 @@ def test_the_advice_of_generation_config_goes_along(
         ("gemma2", {"query_pre_attn_scalar": 100}, "query_pre_attn_scalar"),
         ("gemma3", {"final_logit_softcapping": 30.0}, "Gemma 3 in llama.cpp has none"),
         ("gemma3", {"layer_types": ["full_attention"]}, "1 entries for 7 layers"),
+        ("phi3", {"partial_rotary_factor": 1e9}, "16000000000 cannot be rotated"),
+        ("phi3", {"partial_rotary_factor": 0.2}, "3 cannot be rotated"),
+        ("llama", {"head_dim": 2**30}, "from 1 to 65536"),
         ("phi3 with long texts", {"partial_rotary_factor": 0.5}, "8 numbers"),
     ],
 )
