@@ -38,7 +38,8 @@ class Site:
 
     def create(self, model: str, **fields: Any) -> None:
         body = {"model": model, "stream": False, **fields}
-        self.client.post("/api/create", json=body).raise_for_status()
+        answer = self.client.post("/api/create", json=body)
+        assert answer.status_code == 200, answer.text
 
     def files(self, **recipe: Any) -> dict[str, str]:
         return {
