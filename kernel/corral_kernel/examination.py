@@ -15,10 +15,8 @@ from corral_kernel import API_VERSION
 from corral_kernel.catalog import option_clashes
 from corral_kernel.contracts import (
     Claim,
-    ConstraintType,
     LoadOptions,
-    Registry,
-    SamplerType,
+    Source,
 )
 from corral_kernel.doctor import Check
 from corral_kernel.entry_points import GROUP
@@ -47,6 +45,7 @@ _MODELS: Mapping[str, Model] = {
         ("a remote model", ModelConfig(remote_host="https://example.org", remote_model="m"), {}),
     )
 }
+_SOURCE = Source(kind="model", format="safetensors", files=())
 
 
 class Examination:
@@ -155,6 +154,11 @@ class Examination:
         for kind in self._kinds["sampler"]:
             _quietly(lambda kind=kind: kind.enabled(kind.options()))
             _quietly(lambda kind=kind: kind.check(kind.options()))
+        for converter in self._kinds["converter"]:
+            _quietly(converter.offer, _SOURCE)
+        for quantizer in self._kinds["quantizer"]:
+            for kind in quantizer.types:
+                _quietly(quantizer.offer, _SOURCE, kind.name)
         loaded = sorted(_native() - self._before)
         more = f" and {len(loaded) - _SHOWN} more" if len(loaded) > _SHOWN else ""
         what = f"the server would load {', '.join(loaded[:_SHOWN])}{more}: import it in a worker"
@@ -164,6 +168,8 @@ class Examination:
 
     def _suites(self) -> Iterator[Check]:
         from corral_kernel.testing.constraints import ConstraintSuite
+        from corral_kernel.testing.converters import ConverterSuite
+        from corral_kernel.testing.quantizers import QuantizerSuite
         from corral_kernel.testing.registries import RegistrySuite
         from corral_kernel.testing.samplers import SamplerSuite
         from corral_kernel.testing.suites import ContractBrokenError, demand_documented
@@ -187,12 +193,15 @@ class Examination:
                 yield _run(name, ConstraintSuite, constraint)
         for registry in self._kinds["registry"]:
             yield _run(f"registry {registry.name}", RegistrySuite, registry)
+        for what, suite in (("converter", ConverterSuite), ("quantizer", QuantizerSuite)):
+            for maker in self._kinds[what]:
+                yield _run(f"{what} {maker.name}", suite, maker, what)
 
 
-def _run(name: str, suite: type[Any], kind: SamplerType | ConstraintType | Registry) -> Check:
+def _run(name: str, suite: type[Any], given: object, member: str = "kind") -> Check:
     from corral_kernel.testing.suites import run_suite
 
-    outcomes = list(run_suite(type("Examined", (suite,), {"kind": kind})))
+    outcomes = list(run_suite(type("Examined", (suite,), {member: given})))
     wrong = [f"{outcome.test}: {outcome.error}" for outcome in outcomes if outcome.error]
     return _check(name, wrong, f"{len(outcomes)} tests of its contract")
 
@@ -205,6 +214,8 @@ def _found(plugins: Plugins) -> dict[str, Mapping[str, tuple[Plugin, Any]]]:
         "renderer": plugins.renderers,
         "parser": plugins.parsers,
         "registry": plugins.registries,
+        "converter": plugins.converters,
+        "quantizer": plugins.quantizers,
     }
 
 

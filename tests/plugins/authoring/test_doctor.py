@@ -63,6 +63,24 @@ def corral_claim(model):
     return Claim(backend="NAME", confidence=0.5, why="any", capabilities=())
 """
 
+QUANTIZER = """
+from corral_kernel.contracts import QuantizationType, Quantizer
+from corral_kernel.plugins import hookimpl
+
+CORRAL_API_VERSION = 1
+
+class Mine(Quantizer):
+    name, docs = "NAME", "for tests"
+    types = (QuantizationType(name="T1", bits=1, docs="one"),)
+
+    def offer(self, source, type_name):
+        return None
+
+@hookimpl
+def corral_quantizers():
+    return [Mine()]
+"""
+
 Install = Callable[..., str]
 Checks = Callable[..., dict[str, Check]]
 
@@ -116,6 +134,12 @@ def test_a_sound_plugin_has_nothing_wrong(install: Install) -> None:
     assert "more modules" in found["import"].detail
 
 
+def test_a_quantizer_is_examined_without_a_model(install: Install) -> None:
+    found = checks(install(QUANTIZER))
+    assert {check.status for check in found.values()} == {"ok"}
+    assert found["quantizer examined"].detail == "5 tests of its contract"
+
+
 @pytest.mark.parametrize(
     ("code", "check", "words"),
     [
@@ -137,6 +161,9 @@ def test_a_sound_plugin_has_nothing_wrong(install: Install) -> None:
         (BACKEND.replace("return Claim", "return dict"), "claims", "gave dict, not a Claim"),
         (BACKEND.replace("return Claim", "raise OSError() #"), "claims", "raised OSError"),
         (BACKEND.replace('description="any"', ""), "backend examined", "no Meta(description"),
+        (QUANTIZER.replace("return None", "import numpy"), "native code", "numpy"),
+        (QUANTIZER.replace("return None", "return 5"), "quantizer examined", "made an offer for"),
+        (QUANTIZER.replace('"for tests"', '""'), "quantizer examined", "has no docs"),
         ("import os; os.abort()", "process", "was ended by signal 6"),
         ("import os; print('bye', flush=True); os._exit(3)", "process", "status 3: bye"),
     ],
