@@ -1,4 +1,4 @@
-"""Pulls through a real server: kills, clients that leave, memory, the `ollama` client."""
+"""Pulls through a real server: clients that leave, memory, the `ollama` client."""
 
 import contextlib
 import fcntl
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pty
-import random
 import re
 import struct
 import subprocess
@@ -30,15 +29,6 @@ PART = 16 * MEGABYTE
 
 def lines_of(answer: httpx.Response) -> list[Any]:
     return [json.loads(line) for line in answer.text.splitlines()]
-
-
-def complete_bytes(home: Path, digest: str) -> int:
-    """How much of an unfinished blob a server notes as there."""
-    path = home / "models" / "blobs" / f"{digest.replace(':', '-')}.parts"
-    if not path.exists():
-        return 0
-    raw = path.read_bytes()[24:]
-    return sum(count for (count,) in struct.iter_unpack("<Q", raw))
 
 
 @pytest.fixture(scope="module")
@@ -216,88 +206,6 @@ def test_the_ollama_client_pulls_and_pushes_with_its_progress(
         assert client.push(name, insecure=True).status == "success"
         with pytest.raises(ollama.ResponseError, match="pull model manifest: file does not exist"):
             client.pull(f"{name}-not", insecure=True)
-
-
-# --- kills --------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_server_killed_at_any_point_of_a_pull_goes_on_where_it_was(
-    lab: Any, registry: Any, tmp_path: Path
-) -> None:
-    dice = random.Random(0)
-    data = lab.random_bytes(40 * MEGABYTE)
-    digest = lab.digest_of(data)
-    whole = TINY.read_bytes()
-    kept = registry.offer("lib/kept", lab.manifest_of(CONFIG, whole), CONFIG, whole)
-    raw = lab.manifest_of(CONFIG, data, b"MIT")
-    name = registry.offer("lib/big", raw, CONFIG, data, b"MIT")
-    points = sorted(dice.randrange(len(data)) for _ in range(10))
-
-    class Trap:
-        """Kills a server once so many bytes are sent; sees to it that no more are."""
-
-        def __init__(self, process: Any, left: int) -> None:
-            self.process, self.left, self.sprung = process, left, False
-            self.lock = threading.Lock()
-
-        def __call__(self, number: int) -> None:
-            with self.lock:
-                self.left -= number
-                if self.left <= 0 and not self.sprung:
-                    self.sprung = True
-                    self.process.kill()
-                    self.process.wait()
-
-    total = 0
-    for round_number, point in enumerate(points):
-        with (
-            lab.running_server(tmp_path) as server,
-            httpx.Client(base_url=server.url, timeout=60) as client,
-        ):
-            if round_number == 0:
-                client.post("/api/pull", json=body(kept)).raise_for_status()
-            shown = client.post("/api/show", json={"model": kept})
-            assert shown.json()["details"]["family"] == "llama"
-            there = complete_bytes(tmp_path, digest)
-            assert there >= total  # nothing is lost
-            total = there
-            registry.seen.clear()
-            trap = Trap(server.process, max(1, point - there))
-            registry.on_send = trap
-            with pytest.raises(httpx.HTTPError):
-                client.post("/api/pull", json=body(name))
-            registry.on_send = None
-            assert trap.sprung
-            # What is there is not asked for again, whoever was killed.
-            assert registry.wanted_bytes(digest) <= len(data) - there
-            listed = {model["name"] for model in _models(tmp_path, lab)}
-            assert f"{kept}:latest" in listed
-            assert f"{name}:latest" not in listed
-
-    there = complete_bytes(tmp_path, digest)
-    assert there > 0  # most of what was sent lay in the buffers of sockets when a kill came
-    registry.seen.clear()
-    with (
-        lab.running_server(tmp_path) as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
-    ):
-        assert lines_of(client.post("/api/pull", json=body(name)))[-1] == {"status": "success"}
-        asked = {"model": kept, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
-        assert client.post("/api/generate", json=asked).status_code == 200
-    assert registry.wanted_bytes(digest) == len(data) - there
-    blobs = tmp_path / "models" / "blobs"
-    assert (blobs / digest.replace(":", "-")).read_bytes() == data
-    assert not [path for path in blobs.iterdir() if ".part" in path.name]
-
-
-def _models(home: Path, lab: Any) -> list[dict[str, str]]:
-    """What the store of a dead server holds."""
-    from corral_kernel.store import Store
-
-    found = Store(home / "models", home / "cache").list_models()
-    return [{"name": model.name.short} for model in found]
 
 
 @pytest.mark.slow
