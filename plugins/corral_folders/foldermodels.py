@@ -20,6 +20,7 @@ from corral_kernel.foldernames import (
 )
 from corral_kernel.models import FILE_TYPE, UNKNOWN, ModelConfig, ModelFile
 from corral_kernel.store.documents import folder_config, read_texts
+from corral_kernel.store.files import reason_of
 
 _TEXTS: Final = (".json", ".txt", ".jinja", ".model")
 _TENSORS: Final = ".safetensors"
@@ -43,21 +44,22 @@ def folder_model(folder: Path, files: Sequence[File], site: Site) -> Recipe | No
     try:
         chosen, config, problem = build(folder, inside, site.states)
         check_folder_names(chosen)
+        parts = [
+            site.states.part(file, FILE_TYPE, name=name, hashed=not problem)
+            for name, file in sorted(chosen.items())
+        ]
     except InvalidRequestError as error:
         site.notes.say(f"{folder}: {error}")
         return None
     except OSError as error:
-        site.notes.say(f"{folder} cannot be read: {error.strerror or error}")
+        site.notes.say(f"{folder} cannot be read: {reason_of(error)}")
         return None
     names = folder_names(site.place, next(iter(inside.values())).parts[:depth])
     if not names and not site.place.folders:  # the listed folder itself
         names = folder_names(site.place, (folder.name,))
     return Recipe(
         names=tuple(names),
-        parts=tuple(
-            site.states.part(file, FILE_TYPE, name=name, hashed=not problem)
-            for name, file in sorted(chosen.items())
-        ),
+        parts=tuple(parts),
         config=config,
         owner=f"{site.owner} (its folder is {folder})",
         modified_ns=max(file.status.st_mtime_ns for file in chosen.values()),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from corral_folders.naming import HUB_HOST, Place
-from corral_folders.walk import File, Walk
+from corral_folders.walk import File, Walk, is_folder
 
 _REPOSITORY: Final = re.compile(r"models--(?P<names>[A-Za-z0-9_.-]{1,200})")
 _REVISION: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -24,7 +24,7 @@ SNAPSHOTS: Final = "snapshots"
 def repository_of(path: Path) -> Place | None:
     """Tell by its name which repository a folder of the cache holds; None: it is none."""
     found = _REPOSITORY.fullmatch(path.name)
-    if found is None or not (path / SNAPSHOTS).is_dir():
+    if found is None or not is_folder(path / SNAPSHOTS):
         return None
     user, _, model = found["names"].rpartition("--")
     return Place(HUB_HOST, (user or "library", model))
@@ -55,7 +55,7 @@ def _snapshot(repository: Path) -> Path | None:
             main = stream.read(_MAX_REF_BYTES).decode("ascii", "replace").strip()
     except OSError:
         main = ""
-    if _REVISION.fullmatch(main) and main.strip(".") and _is_folder(folder / main):
+    if _REVISION.fullmatch(main) and main.strip(".") and _is_own_folder(folder / main):
         return folder / main
     try:
         with os.scandir(folder) as entries:
@@ -65,5 +65,5 @@ def _snapshot(repository: Path) -> Path | None:
         return None
 
 
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _is_own_folder(path: Path) -> bool:
+    return is_folder(path) and not path.is_symlink()

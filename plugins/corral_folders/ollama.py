@@ -3,13 +3,15 @@
 import os
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from corral_folders.walk import Notes
+from corral_folders.walk import Notes, is_folder
 from corral_kernel.errors import CorralError, InvalidModelError
 from corral_kernel.models import LentModel
 from corral_kernel.names import ModelName, blob_filename
+from corral_kernel.store.files import reason_of
 from corral_kernel.store.manifests import Manifests, StoredManifest
 
 MAX_MODELS: Final = 2000
@@ -19,7 +21,7 @@ _Key = tuple[str, int, tuple[int, ...]]
 
 def is_store(folder: Path) -> bool:
     """Whether a folder is such a store."""
-    return (folder / "manifests").is_dir() and (folder / "blobs").is_dir()
+    return is_folder(folder / "manifests") and is_folder(folder / "blobs")
 
 
 class OllamaStore:
@@ -37,10 +39,7 @@ class OllamaStore:
         """Give the models; of those that are damaged it is said why they are left out."""
         manifests = Manifests(self.root / "manifests")
         before, self._kept = self._kept, {}
-        for number, name in enumerate(manifests.names()):
-            if number == MAX_MODELS:
-                notes.say(f"{self.root} holds over {MAX_MODELS} models: the rest is left out")
-                return
+        for name in self._names(manifests, notes):
             try:
                 _check(manifests.path(name))
                 stored = manifests.read(name)
@@ -53,6 +52,16 @@ class OllamaStore:
             kept = known if known and known[0] == key else (key, self._lend(stored, blobs))
             self._kept[name] = kept
             yield kept[1]
+
+    def _names(self, manifests: Manifests, notes: Notes) -> list[ModelName]:
+        try:
+            names = list(islice(manifests.names(), MAX_MODELS + 1))
+        except OSError as error:
+            notes.say(f"{self.root} cannot be read: {reason_of(error)}")
+            return []
+        if len(names) > MAX_MODELS:
+            notes.say(f"{self.root} holds over {MAX_MODELS} models: the rest is left out")
+        return names[:MAX_MODELS]
 
     def _blobs(self, stored: StoredManifest) -> tuple[dict[str, Path], tuple[int, ...]]:
         found: dict[str, Path] = {}

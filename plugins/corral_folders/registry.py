@@ -17,6 +17,9 @@ REST_S: Final = 1.0
 PATIENCE_S: Final = 2.0
 """For a look that takes long: what was found before is given then."""
 
+FIRST_PATIENCE_S: Final = 20.0
+"""For the first, before which there is nothing to give. It begins with the server."""
+
 _REST_FACTOR: Final = 20  # looks may take a twentieth of the time
 
 
@@ -35,6 +38,7 @@ class FolderRegistry(Registry):
         self._states: States | None = None
         self._seen = Seen()
         self._error: Exception | None = None
+        self._looked = False
         self._lock = threading.Lock()
         self._look: tuple[threading.Event, float] | None = None  # that is under way, and since when
         self._due = 0.0
@@ -43,6 +47,8 @@ class FolderRegistry(Registry):
         """Learn which folders to look at."""
         self._states = States(DerivedCache(places.home / "cache"), self._look_soon)
         self._scanner = Scanner(places, self._states)
+        if places.folders or places.usual:
+            self._begin_look()
 
     def lent(self) -> Sequence[LentModel]:
         """Give what is in the folders.
@@ -63,19 +69,27 @@ class FolderRegistry(Registry):
         return (*self._seen.notes, *([more] if waiting else []))
 
     def _refresh(self) -> None:
+        look = self._begin_look()
+        if look is not None:
+            done, since = look
+            patience_s = PATIENCE_S if self._looked else FIRST_PATIENCE_S
+            done.wait(max(0.0, since + patience_s - time.monotonic()))
+
+    def _begin_look(self) -> tuple[threading.Event, float] | None:
+        """Look, unless that was done just now; gives the look that is under way."""
         if self._scanner is None:
-            return
+            return None
         with self._lock:
             if self._look is None and time.monotonic() >= self._due:
                 self._look = threading.Event(), time.monotonic()
                 thread = threading.Thread(
-                    target=self._run, args=(self._scanner, *self._look), daemon=True
+                    target=self._run,
+                    args=(self._scanner, *self._look),
+                    name="folders",
+                    daemon=True,
                 )
                 thread.start()
-            look = self._look
-        if look is not None:
-            done, since = look
-            done.wait(max(0.0, since + PATIENCE_S - time.monotonic()))
+            return self._look
 
     def _run(self, scanner: Scanner, done: threading.Event, since: float) -> None:
         try:
@@ -85,7 +99,7 @@ class FolderRegistry(Registry):
         finally:
             took_s = time.monotonic() - since
             with self._lock:
-                self._look = None
+                self._look, self._looked = None, True
                 rest_s = max(self._rest_s, _REST_FACTOR * took_s) if self._rest_s else 0.0
                 self._due = time.monotonic() + rest_s
             done.set()

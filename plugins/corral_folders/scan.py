@@ -1,5 +1,6 @@
 """One look at all folders: which models are there now."""
 
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,14 +15,16 @@ from corral_folders.ollama import OllamaStore, is_store
 from corral_folders.recipes import Recipe
 from corral_folders.site import Site
 from corral_folders.states import States
-from corral_folders.walk import File, Notes, Walk
+from corral_folders.walk import File, Notes, Walk, is_folder
 from corral_folders.weights import gguf_models
 from corral_kernel.contracts import RegistryPlaces
 from corral_kernel.gguf.filenames import is_gguf
 from corral_kernel.models import LentModel
 from corral_kernel.names import ModelName
+from corral_kernel.store.files import reason_of
 
 MAX_MODELS: Final = 5000
+_NOT_THERE: Final = "it is not there"
 _NO_MODELS: Final = ("datasets--", "spaces--")  # of Hugging Face's cache
 
 
@@ -82,22 +85,29 @@ class Scanner:
         own = self._places.models_dir.resolve()
         roots: dict[Path, None] = {}
         for listed in self._places.folders:
-            if not listed.exists():
-                notes.say(f"{listed} is listed and is not there")
-            elif not (listed.is_dir() or is_gguf(listed.name)):
+            kind, why = _look_at(listed)
+            if not kind:
+                notes.say(f"{listed} is listed and cannot be read: {why}")
+            elif not (stat.S_ISDIR(kind) or (stat.S_ISREG(kind) and is_gguf(listed.name))):
                 notes.say(f"{listed} is neither a folder nor a GGUF file")
             else:
                 roots[listed.resolve()] = None
         for usual in self._places.usual:
-            if is_store(usual):
+            kind, why = _look_at(usual / "manifests")
+            if kind and is_store(usual):
                 roots[usual.resolve()] = None
+            elif not kind and why != _NOT_THERE:
+                notes.say(
+                    f"{usual}, where Ollama keeps its models, cannot be read: {why} "
+                    "(CORRAL_MODEL_PATHS=none does not look there)"
+                )
         for root in roots:
             if root != own:
                 yield from self._of_root(root, own, notes)
 
     def _of_root(self, root: Path, own: Path, notes: Notes) -> Iterator[LentModel | Recipe]:
         site = Site(Place(), self._states, notes, f"the folder {root}")
-        if not root.is_dir():
+        if not is_folder(root):
             file = File(root, (root.name,), root.stat())
             yield from self._of_files([(root.parent, [file])], site)
             return
@@ -135,6 +145,16 @@ class Scanner:
                 if recipe is not None:
                     taken.add(folder)
                     yield recipe
+
+
+def _look_at(path: Path) -> tuple[int, str]:
+    """Give what kind of file there is, or 0 and why that is not known."""
+    try:
+        return path.stat().st_mode, ""
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, _NOT_THERE
+    except OSError as error:
+        return 0, reason_of(error)
 
 
 def _may_be_whole(files: Iterable[File]) -> bool:

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 
 from corral_folders.recipes import Part
 from corral_folders.walk import File
-from corral_kernel.errors import CorralError
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.store.cache import DerivedCache, file_key
 
@@ -118,7 +117,7 @@ class States:
             try:
                 with self._hashing:
                     self._cache.digest(path, _Dropping(path))
-            except (OSError, CorralError) as error:
+            except Exception as error:  # noqa: BLE001 - one file, and the next are still to be read
                 _log.info("%s is not hashed: %s", path, error)
                 if seen := self._seen.get(path):
                     self._failed.add(seen.key)

@@ -7,10 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from corral_kernel.store.files import reason_of
+
 MAX_ENTRIES: Final = 20_000  # of one listed folder
 MAX_DEPTH: Final = 8
 MAX_SECONDS: Final = 20.0
 _MAX_NOTES: Final = 50
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, as far as we may know."""
+    try:
+        return path.is_dir()
+    except OSError:  # such as one inside a folder that is not for us
+        return False
 
 
 class File(NamedTuple):
@@ -102,7 +112,7 @@ class Walk:
                         of_kind = folders if entry.is_dir(follow_symlinks=False) else files
                         of_kind.append(entry)
         except OSError as error:
-            self.notes.say(f"{path} cannot be read: {error.strerror or error}")
+            self.notes.say(f"{path} cannot be read: {reason_of(error)}")
             return None
         files.sort(key=lambda entry: entry.name)
         folders.sort(key=lambda entry: entry.name)
@@ -119,6 +129,6 @@ class Walk:
                 self.notes.say(f"{path} is a link that leads out of {within}: left out")
                 return None
         except OSError as error:
-            self.notes.say(f"{path} cannot be read: {error.strerror or error}")
+            self.notes.say(f"{path} cannot be read: {reason_of(error)}")
             return None
         return File(path, (*parts, entry.name), status)

@@ -13,6 +13,7 @@ from corral_kernel.gguf import GgufHeader
 from corral_kernel.gguf.filenames import SUFFIX, split_of
 from corral_kernel.lent import gguf_config
 from corral_kernel.models import PROJECTOR_TYPE, WEIGHTS_TYPE
+from corral_kernel.store.files import reason_of
 
 
 class _Weights(NamedTuple):
@@ -32,15 +33,17 @@ def gguf_models(files: Sequence[File], site: Site) -> Iterator[Recipe]:
             site.notes.say(f"{group[0].path}: {error}")
             continue
         except OSError as error:
-            site.notes.say(f"{group[0].path} cannot be read: {error.strerror or error}")
+            site.notes.say(f"{group[0].path} cannot be read: {reason_of(error)}")
             continue
         if fault := _fault(weights):
             site.notes.say(f"{group[0].path} {fault}")
         else:
             (projectors if weights.headers[0].is_projector else found).append(weights)
     for weights in found:
-        projector = _projector_of(weights, projectors)
-        yield _recipe(weights, projector, site)
+        try:
+            yield _recipe(weights, _projector_of(weights, projectors), site)
+        except OSError as error:  # it went away just now
+            site.notes.say(f"{weights.files[0].path} cannot be read: {reason_of(error)}")
     for weights in projectors if not found else ():
         site.notes.say(f"{weights.files[0].path} is a projector, and no model is beside it")
 

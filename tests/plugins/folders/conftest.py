@@ -26,6 +26,7 @@ class Shelf:
             home=home, models_dir=home / "models", folders=folders, usual=usual
         )
         self.registry.begin(self.places)
+        self.registry.notes()  # the look that began then is over: the next one finds what is put
         self.store = Store(home / "models", home / "cache", lent=self.registry.lent)
 
     def names(self) -> list[str]:

@@ -44,7 +44,7 @@ def test_what_is_listed_and_not_there_is_told(make_shelf: Any, tmp_path: Path) -
     (tmp_path / "text").write_text("x")
     shelf = make_shelf(tmp_path / "nowhere", tmp_path / "text")
     assert shelf.names() == []
-    assert "nowhere is listed and is not there" in shelf.notes()
+    assert "nowhere is listed and cannot be read: it is not there" in shelf.notes()
     assert "text is neither a folder nor a GGUF file" in shelf.notes()
 
 
@@ -110,15 +110,36 @@ def test_a_look_that_fails_is_reported_and_the_next_one_counts(
     assert shelf.names() == ["a:latest"]
 
 
-def test_between_two_looks_is_a_rest(put: Any, listed: Path, tmp_path: Path, shelf: Any) -> None:
+def test_between_two_looks_is_a_rest(put: Any, shelf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     put("a.gguf")
     looks: list[int] = []
+    look = registries.Scanner.look
+    monkeypatch.setattr(registries.Scanner, "look", lambda self: (looks.append(1), look(self))[1])
+    monkeypatch.setattr("corral_folders.states.States.hash_behind", lambda _self: None)
     registry = registries.FolderRegistry(rest_s=3600.0)
     registry.begin(shelf.places)
-    look = registry._scanner.look  # type: ignore[union-attr] # it has begun
-    registry._scanner.look = lambda: (looks.append(1), look())[1]  # type: ignore[union-attr,method-assign,func-returns-value]
-    registry.lent()
-    registry._states.hash_behind = lambda: None  # type: ignore[union-attr,method-assign]
-    count = len(looks)
-    registry.lent()
-    assert len(looks) == count
+    for _ in range(3):
+        assert [model.name.rpartition("/")[2] for model in registry.lent()] == ["a:latest"]
+    assert len(looks) == 1
+
+
+def test_a_place_of_ollama_s_that_is_not_for_us_is_told(make_shelf: Any, tmp_path: Path) -> None:
+    usual = tmp_path / "ollama"
+    usual.mkdir()
+    (usual / "manifests").symlink_to(usual / "manifests")  # cannot be looked at, for root either
+    shelf = make_shelf(usual / "manifests", usual=(tmp_path / "nowhere", usual))
+    assert shelf.lent() == {}
+    assert "where Ollama keeps its models, cannot be read: too many levels" in shelf.notes()
+    assert "manifests is listed and cannot be read: too many levels" in shelf.notes()
+    assert "nowhere" not in shelf.notes()
+
+
+def test_a_pipe_in_a_file_s_place_holds_up_no_copy(put: Any, shelf: Any) -> None:
+    path = put("a.gguf")
+    (model,) = shelf.lent().values()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        shelf.registry._states.digest(path)
+    assert model.name
+    assert shelf.names() == []

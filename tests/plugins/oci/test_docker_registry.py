@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+MANIFEST = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
 USER = "corral:s3cret:x"
 # Of the password above, made by `htpasswd -nbB -C 5`.
 HTPASSWD = "corral:$2y$05$abcdefghijklmnopqrstuuWrm/5AoaKADYlqOe34LrWvaAncFaCxG\n"
@@ -123,3 +124,28 @@ def test_a_private_registry_refuses_strangers_and_wrong_passwords(
     ):
         error = lines_of(client.post("/api/pull", json=body))[-1]["error"]
         assert error == "pull model manifest: unauthorized: access denied"
+
+
+def test_what_a_model_inherits_is_mounted_and_not_sent_again(lab: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with (
+        lab.docker_registry(folder) as address,
+        lab.running_server(tmp_path / "home") as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        with_tiny(client)
+        push_delete_pull(client, "tiny", f"{address}/lib/one:x")
+        heir = f"{address}/lib/two:x"
+        body = {"model": heir, "from": f"{address}/lib/one:x", "system": "Be brief."}
+        assert lines_of(client.post("/api/create", json=body))[-1] == {"status": "success"}
+        pushed = client.post("/api/push", json={"model": heir, "insecure": True})
+        assert lines_of(pushed)[-1] == {"status": "success"}
+        manifest = httpx.get(f"http://{address}/v2/lib/two/manifests/x", headers=MANIFEST).json()
+        weights = manifest["layers"][0]
+        assert weights["size"] > 100_000
+    asked = [line for line in (folder / "log").read_text().splitlines() if "/v2/lib/two/" in line]
+    hexadecimal = weights["digest"].partition(":")[2]
+    (mounting,) = [line for line in asked if "mount=" in line and hexadecimal in line]
+    assert " 201 " in mounting, mounting
+    assert not [line for line in asked if '"PUT ' in line and hexadecimal in line]
