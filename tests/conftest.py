@@ -58,10 +58,17 @@ class Server:
     url: str = ""
     log: list[str] = field(default_factory=list)
 
-    def stop(self) -> int:
-        """End it as Ctrl-C does; give its exit status."""
-        if self.process.poll() is None:
+    _told: bool = False
+
+    def tell(self) -> None:
+        """Tell it to end, as Ctrl-C does."""
+        if not self._told and self.process.poll() is None:
+            self._told = True
             self.process.send_signal(signal.SIGINT)
+
+    def stop(self) -> int:
+        """End it; give its exit status."""
+        self.tell()
         return self.process.wait(timeout=GONE_LIMIT_S)
 
 
@@ -223,24 +230,60 @@ def wait_gone() -> Callable[[int], None]:
     return wait
 
 
+class Starter:
+    """Starts servers with settings of their own, which end with the module of tests.
+
+    Args:
+        homes: Where their homes are made.
+    """
+
+    def __init__(self, homes: pytest.TempPathFactory) -> None:
+        self._homes = homes
+        self._of_module: list[tuple[Server, contextlib.ExitStack]] = []
+        self._of_session: list[tuple[Server, contextlib.ExitStack]] = []
+
+    def __call__(self, **settings: str) -> Server:
+        self._of_module.append(self._start(settings))
+        return self._of_module[-1][0]
+
+    def lasting(self, **settings: str) -> Server:
+        """Start one that ends with the session."""
+        self._of_session.append(self._start(settings))
+        return self._of_session[-1][0]
+
+    def _start(self, settings: dict[str, str]) -> tuple[Server, contextlib.ExitStack]:
+        stack = contextlib.ExitStack()
+        return stack.enter_context(running_server(self._homes.mktemp("home"), **settings)), stack
+
+    def end(self, *, all_of_them: bool = False) -> None:
+        """End those of the module, or all; at once, since each takes its time."""
+        ending, self._of_module = self._of_module, []
+        if all_of_them:
+            ending += self._of_session
+        with contextlib.ExitStack() as stacks:
+            for server, stack in ending:
+                server.tell()
+                stacks.push(stack)
+
+
 @pytest.fixture(scope="session")
-def start_server(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[..., Server]]:
-    """Start servers with settings of their own; all end with the session."""
-    with contextlib.ExitStack() as stack:
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """See `Starter`."""
+    starter = Starter(tmp_path_factory)
+    yield starter
+    starter.end(all_of_them=True)
 
-        def start(**settings: str) -> Server:
-            home = tmp_path_factory.mktemp("home")
-            return stack.enter_context(running_server(home, **settings))
 
-        yield start
+@pytest.fixture(scope="module", autouse=True)
+def _servers_end_with_their_module(start_server: Starter) -> Iterator[None]:
+    yield
+    start_server.end()
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., Server]) -> Server:
+def server(start_server: Starter) -> Server:
     """One server for all tests that need no settings; it has the model `tiny-chat`."""
-    started = start_server()
+    started = start_server.lasting()
     with httpx.Client(base_url=started.url, timeout=60) as client:
         create_from_file(client, "tiny-chat", TINY_CHAT)
     return started

@@ -11,7 +11,6 @@ import pytest
 TINY = Path(__file__).parents[2] / "models" / "tiny-chat-f32.gguf"
 QUESTION = "capital of Italy?"
 
-Start = Callable[..., Any]
 Ask = Callable[..., httpx.Response]
 
 
@@ -43,9 +42,9 @@ def tools() -> type[Tools]:
 
 
 @pytest.fixture(scope="session")
-def own(start_server: Start) -> Any:
+def own(start_server: Any) -> Any:
     """A server of these tests: what they load would have others warned of reloads."""
-    server = start_server()
+    server = start_server.lasting()
     make_model(server.url)
     return server
 
@@ -57,16 +56,16 @@ def ask(own: Any) -> Ask:
 
 
 @pytest.fixture(scope="session")
-def strict(start_server: Start) -> Ask:
+def strict(start_server: Any) -> Ask:
     """Ask a server that refuses unknown options too; its model has one."""
-    server = start_server(CORRAL_STRICT_OPTIONS="1")
+    server = start_server.lasting(CORRAL_STRICT_OPTIONS="1")
     make_model(server.url, parameters={"of_the_model": 1})
     return asking(server.url)
 
 
 @pytest.fixture(scope="session")
-def lenient(start_server: Start) -> Ask:
+def lenient(start_server: Any) -> Ask:
     """Ask a server that only warns."""
-    server = start_server(CORRAL_STRICT_OPTIONS="0")
+    server = start_server.lasting(CORRAL_STRICT_OPTIONS="0")
     make_model(server.url)
     return asking(server.url)
