@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from corral_kernel.errors import CorralError
+from corral_safetensors.adapters import convert_adapter
 from corral_safetensors.converting import convert
 from corral_safetensors.source import ModelFiles
 
@@ -126,10 +127,19 @@ def change(files: dict[str, bytes], dice: random.Random) -> tuple[str, bytes | N
     return name, change_bytes(files[name], dice)
 
 
+def convert_folder(folder: Path, out: Path, *, is_adapter: bool) -> None:
+    files = ModelFiles.of_folder(folder)
+    if is_adapter:
+        convert_adapter(files, out, lambda *_: None)
+    else:
+        convert(files, out, lambda *_: None, lambda _: None)
+
+
 def main(folder: Path, scratch: Path, count: int, seed: int, seconds: int) -> None:
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     for name, data in files.items():
         (scratch / name).write_bytes(data)
+    is_adapter = "adapter_config.json" in files
     dice = random.Random(seed)
     refused, went_through, otherwise = 0, 0, []
     for number in range(count):
@@ -140,12 +150,7 @@ def main(folder: Path, scratch: Path, count: int, seed: int, seconds: int) -> No
             target.write_bytes(data)
         signal.alarm(seconds)
         try:
-            convert(
-                ModelFiles.of_folder(scratch),
-                scratch.parent / "out.gguf",
-                lambda *_: None,
-                lambda _: None,
-            )
+            convert_folder(scratch, scratch.parent / "out.gguf", is_adapter=is_adapter)
             went_through += 1
         except CorralError as error:
             refused += bool(str(error))

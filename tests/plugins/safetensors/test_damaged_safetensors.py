@@ -202,6 +202,29 @@ def test_what_is_changed_at_random_is_refused_in_words_or_converted(
     elif kind != "bytes":
         made = tokenizing.unigram() if kind == "unigram" else tokenizing.word_piece(lowercase=True)
         tokenizing.write_tokenizer(folder, made, cls_token="<s>")
+    check_changes(folder, tmp_path, seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_adapter_changed_at_random_is_refused_in_words_or_converted(
+    making: ModuleType, tmp_path: Path, seed: int
+) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    tensors = {}
+    for layer, part in enumerate(("self_attn.q_proj", "self_attn.o_proj")):
+        name = f"base_model.model.model.layers.{layer}.{part}"
+        tensors[f"{name}.lora_A.weight"] = np.ones((2, 64), np.float32)
+        tensors[f"{name}.lora_B.weight"] = np.ones((64, 2), np.float32)
+    making.write_safetensors(folder / "adapter_model.safetensors", tensors)
+    (folder / "config.json").write_text(json.dumps(making.MODELS["llama"]))
+    said = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_rslora": True, "rank_pattern": {}}
+    (folder / "adapter_config.json").write_text(json.dumps({**said, "alpha_pattern": {}}))
+
+    check_changes(folder, tmp_path, seed)
+
+
+def check_changes(folder: Path, tmp_path: Path, seed: int) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
