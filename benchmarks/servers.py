@@ -110,6 +110,7 @@ def corral_environment(home: str, port: int, slots: int) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CORRAL_", "OLLAMA_"))}
     return kept | {
         "CORRAL_HOME": home,
+        "CORRAL_MODEL_PATHS": "none",
         "CORRAL_HOST": f"127.0.0.1:{port}",
         "CORRAL_NUM_PARALLEL": str(slots),
         "CORRAL_KEEP_ALIVE": "-1",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 import psutil  # type: ignore[import-untyped] # it has no stubs here
@@ -188,8 +188,7 @@ def _bench(folder: Path, blob: Path, digest: str) -> Iterator[Bench]:
     """Start the registry and the server."""
     port, ours = free_port(), free_port()
     registry = [sys.executable, "-m", "benchmarks.file_registry", str(blob), digest, str(port)]
-    environment: dict[str, Any] = corral_environment(str(folder / "home"), ours, 1)
-    environment |= {"CORRAL_MODEL_PATHS": "none", "CORRAL_NO_CLOUD": "1"}
+    environment = corral_environment(str(folder / "home"), ours, 1)
     with (
         started(registry, port, "/v2/bench/blob/manifests/x", dict(os.environ)),
         started(SERVE, ours, "/api/version", environment) as (process, _),

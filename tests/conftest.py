@@ -84,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A script's background jobs ignore Ctrl-C, and so would all that the tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What an Ollama on this machine has is no affair of the tests, nor of the servers they start.
+    os.environ["CORRAL_MODEL_PATHS"] = "none"
     config.addinivalue_line("markers", "ours: of what Corral alone says; skipped at other servers")
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from corral_hub.listing import HubFile
 from corral_kernel.errors import RegistryError
-from corral_kernel.foldernames import GENAI_CONFIG
+from corral_kernel.foldernames import GENAI_CONFIG, graph_name, is_encoder
 from corral_kernel.gguf.filenames import SUFFIX, is_gguf, quantization_of, split_of
 
 PREFERRED: Final = (
@@ -51,6 +51,8 @@ def choose(files: Sequence[HubFile], wish: str, repository: str) -> Chosen:
                 f"'corral quantize'"
             )
         return _safetensors(visible)
+    if not wish and is_encoder([f.name for f in visible]):
+        return _encoder(visible)
     names = ", ".join(f.name for f in visible[:_SHOWN])
     raise RegistryError(
         f"{repository} holds no GGUF files, no {GENAI_CONFIG} and no safetensors, which could be "
@@ -160,8 +162,17 @@ def _last(folder: str) -> str:
 def _safetensors(files: Sequence[HubFile]) -> Chosen:
     tensors = [f for f in files if _is_tensors(f.name)]
     usual = [f for f in tensors if not f.name.startswith("consolidated")]
-    texts = [f for f in files if f.name.endswith(_TEXTS) and ("/" not in f.name or _pools(f.name))]
+    texts = [f for f in files if _is_text(f.name)]
     return {file.name: file for file in (*(usual or tensors), *texts)}
+
+
+def _encoder(files: Sequence[HubFile]) -> Chosen:
+    graph = graph_name([f.name for f in files])
+    return {f.name: f for f in files if f.name.startswith(graph) or _is_text(f.name)}
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith(_TEXTS) and ("/" not in name or _pools(name))
 
 
 def _is_tensors(name: str) -> bool:

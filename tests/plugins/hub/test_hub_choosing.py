@@ -67,6 +67,14 @@ def test_safetensors_are_taken_with_their_texts() -> None:
     assert "consolidated.safetensors" in chosen(["consolidated.safetensors", "params.json"])
 
 
+def test_an_encoder_of_onnx_alone_is_taken_with_its_texts() -> None:
+    names = ["onnx/model.onnx", "onnx/model.onnx_data", "onnx/model_int8.onnx", "tokenizer.json"]
+    names += ["config.json", "1_Pooling/config.json", "README.md", "openvino/model.xml"]
+    kept = {*names[:2], "tokenizer.json", "config.json", "1_Pooling/config.json"}
+    assert set(chosen(names)) == kept
+    assert "onnx/model.onnx" not in chosen([*names, "model.safetensors"])
+
+
 @pytest.mark.parametrize(
     ("names", "wish", "wanted"),
     [
