@@ -7,6 +7,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corral_kernel.contracts import Source, SourceFile
 from corral_kernel.errors import InvalidModelError
@@ -147,3 +149,39 @@ def test_a_damaged_importance_matrix_is_refused(
     damage(path)
     with pytest.raises(InvalidModelError, match="importance matrix"):
         read_imatrix(path)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """A small matrix in both forms."""
+    folder = tmp_path_factory.mktemp("sound")
+    matrix = {"blk.0.x.weight": np.ones(8, np.float32), "y": np.arange(4, dtype=np.float32)}
+    return [
+        write_gguf(folder / "m.gguf", matrix).read_bytes(),
+        write_old(folder / "m.dat", matrix).read_bytes(),
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    form=st.integers(0, 1),
+    changes=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=6),
+    cut=st.none() | st.integers(0, 2**16),
+)
+def test_no_importance_matrix_does_anything_but_be_read_or_refused(
+    sound: list[bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    form: int,
+    changes: list[tuple[int, int]],
+    cut: int | None,
+) -> None:
+    raw = bytearray(sound[form])
+    for at, value in changes:
+        raw[at % len(raw)] = value
+    path = tmp_path_factory.getbasetemp() / "mutated-imatrix"
+    path.write_bytes(raw if cut is None else raw[: cut % len(raw)])
+    try:
+        found = read_imatrix(path)
+    except InvalidModelError:
+        return
+    assert all(values.dtype == np.float32 and values.ndim == 1 for values in found.values())
