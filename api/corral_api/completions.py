@@ -89,7 +89,9 @@ class Writer(ABC):
             return encode_line(self.write(calls=calls)) if calls else b""
         if isinstance(event, Text):
             return encode_line(self.write(event))
-        return b"" if event.reason == REPEATED else encode_line(self.end(event))
+        cut = self._calls.cut()
+        line = encode_line(self.write(Text(job_id=0, content=cut))) if cut else b""
+        return line + (b"" if event.reason == REPEATED else encode_line(self.end(event)))
 
     def whole(self, pieces: Sequence[Piece], done: Done) -> Answer:
         """Make the one object of an answer that is not streamed."""
@@ -99,7 +101,7 @@ class Writer(ABC):
                 self._calls.add(piece)
         text = Text(
             job_id=0,
-            content="".join(piece.content for piece in texts),
+            content="".join(piece.content for piece in texts) + self._calls.cut(),
             thinking="".join(piece.thinking for piece in texts),
             logprobs=tuple(token for piece in texts for token in piece.logprobs),
         )

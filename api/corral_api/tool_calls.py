@@ -30,6 +30,15 @@ class Calls:
             self._whole.append(_joined(self._parts))
             self._parts.clear()
 
+    def cut(self) -> str:
+        """Give as text what there is of a call that the answer's end cuts, once."""
+        if not self._parts:
+            return ""
+        arguments = "".join(part.arguments for part in self._parts)
+        name = msgspec.json.encode(self._parts[0].name).decode()
+        self._parts.clear()
+        return f'{{"name": {name}, "arguments": {arguments}'
+
     def take(self) -> list[ToolCall]:
         """Give the calls that are whole, each once."""
         whole = self._whole.copy()

@@ -78,7 +78,11 @@ async def asked(smol: Any, model: str, **given: Any) -> Any:
 
 
 def called(answer: Any) -> list[tuple[str, dict[str, Any]]]:
-    return [(call.name, json.loads(call.arguments)) for call in answer.calls]
+    """The whole calls of an answer."""
+    names = {part.index: part.name for part in answer.calls if part.name}
+    texts = {i: "".join(p.arguments for p in answer.calls if p.index == i) for i in names}
+    whole = {part.index for part in answer.calls if part.last}
+    return [(names[i], json.loads(texts[i])) for i in sorted(whole)]
 
 
 REQUIRED = ToolChoice(mode="required")
@@ -101,6 +105,16 @@ async def test_forced_calls_satisfy_their_schemas(smol: Any, model: str, kind: s
             jsonschema.validate(arguments, function["parameters"])
 
 
+async def test_calls_of_another_model_satisfy_theirs(kernel: Any, gemma3: Path) -> None:
+    template = TEMPLATE % WAYS["bare"]
+    kernel.create("gemma", gemma3, template=template, parameters={"num_ctx": 1024})
+    parameters = TOOLS["nested"]["function"]["parameters"]
+    for seed in range(3):
+        given = {"tools": (TOOLS["nested"],), "tool_choice": REQUIRED, "seed": seed}
+        ((_, arguments),) = called(await asked(kernel, "gemma", **given))
+        jsonschema.validate(arguments, parameters)
+
+
 async def test_of_several_tools_a_named_one_is_called(smol: Any) -> None:
     tools = tuple(TOOLS.values())
     for wanted in tools[:3]:
@@ -119,6 +133,7 @@ async def test_a_call_that_the_limit_cuts_ends_as_length_and_its_text_is_kept(sm
         assert answer.reason == "length"
         assert called(answer) == []
         assert answer.text.startswith("<tool_call>"[: len(answer.text)])
+        assert answer.text or answer.calls
 
 
 async def test_with_a_choice_of_none_nothing_is_called(smol: Any) -> None:

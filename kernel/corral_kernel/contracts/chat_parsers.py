@@ -38,7 +38,7 @@ class CallPart:
         name: Of the tool, whole, in the first part; empty in others.
         arguments: The next piece of the JSON object of its arguments. All pieces together are one
             that is valid.
-        last: Nothing of this call follows.
+        last: Nothing of this call follows. A call that the answer's end cuts has no last part.
     """
 
     index: int
@@ -63,7 +63,8 @@ class AnswerSpec(Struct, frozen=True, kw_only=True):
         tools: That may be called, as OpenAI writes them: `{"type": "function", "function": {"name":
             …, "description": …, "parameters": {…}}}`, with the whole schema of the parameters.
         force_call: The answer has to be a call.
-        constrain_tools: Arguments are held to their tool's schema, where they can be.
+        constrain_tools: Arguments are held to their tool's schema, where they can be. Calls that
+            are so held may be given in parts, since they cannot turn out to be none.
         think_budget: Tokens of the thought, after which it is closed; None: no limit.
         answer: What the text of the answer is held to; None: nothing.
     """

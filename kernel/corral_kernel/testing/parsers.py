@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from corral_kernel.contracts import (
     AnswerSpec,
+    CallPart,
     ChatParser,
     Content,
     EndReason,
@@ -32,6 +33,13 @@ def read(
     Raises:
         AssertionError: If the parts of its calls do not fit together.
     """
+    return joined(events_of(parser, spec, pieces, reason))
+
+
+def events_of(
+    parser: ChatParser, spec: AnswerSpec, pieces: Iterable[str], reason: EndReason = "stop"
+) -> list[OutputEvent]:
+    """Give all that is told of an answer that comes in pieces."""
     output = parser.start(spec)
     events: list[OutputEvent] = []
     for piece in pieces:
@@ -39,7 +47,7 @@ def read(
         if output.ended:
             break
     events += output.finish(reason)
-    return joined(events)
+    return events
 
 
 def joined(events: Sequence[OutputEvent]) -> Read:
@@ -63,7 +71,8 @@ def joined(events: Sequence[OutputEvent]) -> Read:
                 assert event.index == len(names) - 1, "a part of a call that is over"
                 arguments[-1] += event.arguments
                 last = event.last
-    assert last, "a call without its end"
+    if not last:  # it breaks off: its text is told as such
+        content += f"{names.pop()}{arguments.pop()}"
     decoded = (msgspec.json.decode(text, type=dict[str, Any]) for text in arguments)
     return Read(content, thinking, tuple(zip(names, decoded, strict=True)))
 
@@ -102,9 +111,10 @@ def check_truncation(parser: ChatParser, spec: AnswerSpec, text: str) -> None:
     """
     for end in range(len(text)):
         cut = text[:end]
-        found = read(parser, spec, list(cut), "length")
+        events = events_of(parser, spec, list(cut), "length")
+        found = joined(events)
         shown = found.thinking + found.content
-        if not found.calls:
+        if not any(isinstance(event, CallPart) for event in events):
             left = "".join(cut.split())
             for mark in sorted(parser.start(spec).kept, key=len, reverse=True):
                 left = left.replace("".join(mark.split()), "")

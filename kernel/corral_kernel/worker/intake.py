@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from corral_kernel.contracts import (
     AnswerSpec,
     ChatParser,
@@ -159,7 +161,9 @@ class TextIntake:
         parser = self._parsers.get(spec.reading.parser)
         if parser is None:
             raise PluginError(f"no plugin gives the parser {spec.reading.parser!r} here")
-        return parser, answer_spec(spec, rendered)
+        told = answer_spec(spec, rendered)
+        # Nothing holds the text of such an engine to schemas.
+        return parser, told and msgspec.structs.replace(told, constrain_tools=False)
 
     def _rendered(self, spec: Generate) -> str:
         parts = render(spec.prompt, conversation_of(spec.prompt, spec.now), self._renderers)

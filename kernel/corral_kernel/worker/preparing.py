@@ -90,7 +90,6 @@ class Preparer:
             piece_count=len(tokenizer.pieces),
             end_ids=sorted(tokenizer.end_ids),
         )
-        reader = Reader(spec.job_id, parser, told)
         warnings = self._warnings(companions)
         answer = None
         if spec.constraint:
@@ -101,8 +100,9 @@ class Preparer:
             course = self._course(plan, chooser)
         else:
             told = msgspec.structs.replace(told, answer=answer)
-            course, untold = self._course_of(parser, told, chooser)
+            course, told, untold = self._course_of(parser, told, chooser)
             warnings += untold
+        reader = Reader(spec.job_id, parser, told)
         foreign = any(sampler.name not in self._own for sampler in spec.chain.samplers)
         kind = Running if spec.score is None else Scored
         return kind(
@@ -188,17 +188,17 @@ class Preparer:
 
     def _course_of(
         self, parser: ChatParser, told: AnswerSpec, chooser: Chooser
-    ) -> tuple[Course | None, tuple[str, ...]]:
+    ) -> tuple[Course | None, AnswerSpec, tuple[str, ...]]:
         """The plan of a parser, begun. Where calls cannot be held to schemas they stay free.
 
         Returns:
-            That, and warnings.
+            That, what the parser is told in the end, and warnings.
 
         Raises:
             UnsupportedError: If a call is to be forced, and cannot be.
         """
         try:
-            return self._course(self._plan(parser, told), chooser), ()
+            return self._course(self._plan(parser, told), chooser), told, ()
         except (InvalidFormatError, PluginError) as error:
             if told.force_call:
                 raise UnsupportedError(f"no call of a tool can be forced here: {error}") from error
@@ -206,7 +206,7 @@ class Preparer:
                 raise
             why = f"arguments of calls are not held to the schemas of their tools: {error}"
         free = msgspec.structs.replace(told, constrain_tools=False)
-        return self._course(self._plan(parser, free), chooser), (why,)
+        return self._course(self._plan(parser, free), chooser), free, (why,)
 
     @staticmethod
     def _plan(parser: ChatParser, told: AnswerSpec) -> Plan | None:

@@ -115,6 +115,14 @@ class CallForm:
         """Give the form of one call alone, which a forced call is held to."""
         return self
 
+    def head(self, name: str) -> str:
+        """Give what its grammar writes of a call before the JSON object of the arguments.
+
+        Such a call's arguments are passed on as they come. Empty: they are not written so.
+        """
+        del name
+        return ""
+
     def scanner(self, end: str) -> Scanner:
         """Make what finds the end of one call.
 

@@ -55,6 +55,12 @@ class JsonCalls(CallForm):
         """Give the form of one call, in its list where it has one."""
         return replace(self, alone=True)
 
+    def head(self, name: str) -> str:
+        """Give what stands before the arguments."""
+        quoted = json.dumps(name, ensure_ascii=False)[1:-1]
+        shown = quoted if self.before_name.endswith('"') else name
+        return self.before_name + shown + self.between
+
     def scanner(self, end: str) -> Scanner:
         """Make what finds the end of the next object."""
         del end
@@ -89,8 +95,7 @@ class JsonCalls(CallForm):
         return "\n".join([f"start: {start}", f"call: {names}", *rules])
 
     def _branch(self, name: str, tools: Tools) -> str:
-        quoted = json.dumps(name, ensure_ascii=False)[1:-1]
-        head = literal((quoted if self.before_name.endswith('"') else name) + self.between)
+        head = literal(self.head(name).removeprefix(self.before_name))
         behind = literal(self.behind) if self.behind else ""
         return f"{head} %json {json.dumps(tools.schema(name))} {behind}"
 

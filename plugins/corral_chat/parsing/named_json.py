@@ -36,6 +36,11 @@ class NamedJson(CallForm):
     closers: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
 
+    def head(self, name: str) -> str:
+        """Give what stands before the object."""
+        number = ":0" if self.numbered else ""
+        return self.before + name + number + self.between
+
     def scanner(self, end: str) -> Scanner:
         """Make what finds the end of the object."""
         del end
@@ -74,7 +79,6 @@ class NamedJson(CallForm):
         return f"start: {' | '.join(self._branch(name, tools) for name in tools)}"
 
     def _branch(self, name: str, tools: Tools) -> str:
-        number = ":0" if self.numbered else ""
-        head = literal(self.before + name + number + self.between)
+        head = literal(self.head(name))
         behind = f" {literal(self.behind)}" if self.behind else ""
         return f"{head} %json {json.dumps(tools.schema(name))}{behind}"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from corral_chat.parsing.forms import (
-    Call,
     MalformedCallError,
     NotACallError,
     Scanner,
     Tools,
 )
 from corral_chat.parsing.marks import MarkFinder
+from corral_chat.parsing.streaming import CallStream
 from corral_chat.parsing.tables import Calls, Family
 from corral_kernel.contracts import (
     AnswerSpec,
@@ -61,6 +61,9 @@ class TableParser(OutputParser):
         self._mark = ""  # before it
         self._body: list[str] = []
         self._scanner: Scanner | None = None
+        held = spec.force_call or (spec.constrain_tools and spec.answer is None)
+        self._passes_on = held and len(self._tools) > 0
+        self._stream = CallStream(())
         self._state: Callable[[], bool] = self._beginning
         if thinking is not None:
             inside = self._begins if thinking.ends_at_call else ()
@@ -129,6 +132,7 @@ class TableParser(OutputParser):
             self._text, self._state = self._text[met.end() :], self._behind
         else:
             self._text, self._state = self._text[met.start() :], self._answer
+            self._passes_on = False  # a plan looks for no calls in a thought
         return True
 
     def _think(self, text: str) -> None:
@@ -189,6 +193,8 @@ class TableParser(OutputParser):
         """A call begins behind its mark."""
         self._way, self._mark, self._body = way, mark, []
         self._scanner = way.form.scanner(way.end)
+        heads = ((way.form.head(name), name) for name in self._tools if self._passes_on)
+        self._stream = CallStream([pair for pair in heads if pair[0]])
         self._state = self._calling
 
     def _calling(self) -> bool:
@@ -199,6 +205,7 @@ class TableParser(OutputParser):
             self._text = "".join((*self._body, self._text))
             self._refuse(self._mark)
             return True
+        self._pass_on(self._text if end is None else self._text[: max(0, end)])
         if end is None:
             self._body.append(self._text)
             self._text = ""
@@ -211,10 +218,20 @@ class TableParser(OutputParser):
         self._read(body[: len(body) - rest] if rest else body)
         return True
 
+    def _pass_on(self, text: str) -> None:
+        """Give what there is of the arguments, where a plan holds them to their schema."""
+        begun = bool(self._stream.name)
+        arguments = self._stream.feed(text)
+        if arguments:
+            name = "" if begun else self._stream.name
+            self._add(CallPart(self._count, name, arguments, last=self._stream.over))
+
     def _break_off(self) -> None:
         """The answer ends within a call: it is read if only the mark behind it is missing."""
         body = "".join(self._body)
         self._body = []
+        if self._stream.name:  # what there was of it was given
+            return
         if self._reason == "stop":
             self._read(body)
         else:
@@ -222,6 +239,9 @@ class TableParser(OutputParser):
 
     def _read(self, body: str) -> None:
         assert self._way is not None
+        if self._stream.over:
+            self._end_calls(1)
+            return
         try:
             calls = self._way.form.parse(body, self._tools)
         except MalformedCallError as error:
@@ -229,15 +249,15 @@ class TableParser(OutputParser):
                 raise OutputError(str(error)) from None
             self._refuse(self._mark + body)
             return
+        for place, call in enumerate(calls):
+            self._add(CallPart(self._count + place, call.name, call.arguments))
+        self._end_calls(len(calls))
+
+    def _end_calls(self, count: int) -> None:
+        self._count += count
         self._blank = ""
         self._body, self._mark = [], ""
-        for call in calls:
-            self._add_call(call)
         self._state = self._after
-
-    def _add_call(self, call: Call) -> None:
-        self._add(CallPart(self._count, call.name, call.arguments))
-        self._count += 1
 
     def _refuse(self, text: str) -> None:
         """What looked like a call is text; one without a mark does not begin later."""
@@ -274,5 +294,8 @@ class TableParser(OutputParser):
             self._events[-1] = Content(last.text + event.text)
         elif isinstance(event, Thought) and isinstance(last, Thought):
             self._events[-1] = Thought(last.text + event.text)
+        elif isinstance(event, CallPart) and isinstance(last, CallPart) and not last.last:
+            arguments = last.arguments + event.arguments
+            self._events[-1] = CallPart(event.index, last.name, arguments, last=event.last)
         else:
             self._events.append(event)

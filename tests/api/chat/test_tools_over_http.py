@@ -130,10 +130,20 @@ def test_a_required_call_comes_whatever_the_model_would_say(
     assert call["function"]["name"] == "search"
 
 
-def test_a_call_that_is_cut_short_ends_as_length_and_is_no_call(say: Ask, weather: Any) -> None:
-    answer = say("tools", CALL, tools=[weather], options={"num_predict": 30})
-    assert answer.json()["done_reason"] == "length"
-    assert message(answer) == {"role": "assistant", "content": CALL[:30]}
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [(30, CALL[:30]), (60, '{"name": "get_weather", "arguments": {"city": "O')],
+    ids=["in the name", "in the arguments"],
+)
+def test_a_call_that_is_cut_short_ends_as_length_and_is_no_call(
+    say: Ask, weather: Any, tokens: int, text: str, *, stream: bool
+) -> None:
+    answer = say("tools", CALL, tools=[weather], options={"num_predict": tokens}, stream=stream)
+    told = lines(answer)
+    assert told[-1]["done_reason"] == "length"
+    assert "".join(line["message"]["content"] for line in told).rstrip() == text
+    assert not any("tool_calls" in line["message"] for line in told)
 
 
 @pytest.mark.parametrize(

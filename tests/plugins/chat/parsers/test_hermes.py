@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral_chat.parsing.families import families
-from corral_kernel.contracts import AnswerSpec, ChatParser, Free, Message
+from corral_kernel.contracts import AnswerSpec, CallPart, ChatParser, Constrained, Free, Message
 from corral_kernel.testing.parsers import Read, check_reading, check_truncation, read
 
 HERMES, QWEN3 = (next(f for f in families() if f.name == name) for name in ("hermes", "qwen3"))
@@ -117,3 +117,44 @@ def test_a_forced_call_follows_a_thought_where_the_model_thinks(spec: AnswerSpec
 
 def test_nothing_rules_an_answer_without_tools_budget_or_format() -> None:
     assert HERMES.plan(AnswerSpec(think=True)) is None
+
+
+WRITTEN = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'
+
+
+def parts(spec: AnswerSpec, text: str) -> list[Any]:
+    output = HERMES.start(spec)
+    return [event for piece in text for event in output.feed(piece)]
+
+
+def test_arguments_that_are_held_to_a_schema_are_passed_on_as_they_come(spec: AnswerSpec) -> None:
+    found = parts(spec, f"<tool_call>\n{WRITTEN}\n</tool_call>")
+    assert [part.name for part in found[:2]] == ["get_weather", ""]
+    assert "".join(part.arguments for part in found) == '{"city": "Oslo"}'
+    assert [part.last for part in found].index(True) == len(found) - 1
+    assert len(found) == len('{"city": "Oslo"}')
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"constrain_tools": False}, f"<tool_call>\n{WRITTEN}"),
+        ({"answer": Constrained(kind="json", format=b'"json"')}, f"<tool_call>\n{WRITTEN}"),
+        ({}, f"<tool_call>\n{WRITTEN.replace(': ', ':')}"),
+        ({}, f"<think>Hm. <tool_call>\n{WRITTEN}"),
+    ],
+    ids=["schemas do not hold", "a format holds", "otherwise written", "within a thought"],
+)
+def test_arguments_that_may_turn_out_to_be_none_come_whole(
+    spec: AnswerSpec, changes: dict[str, Any], text: str
+) -> None:
+    found = parts(msgspec.structs.replace(spec, **changes), text)
+    (call,) = [event for event in found if isinstance(event, CallPart)]
+    assert (call.name, call.arguments, call.last) == ("get_weather", '{"city":"Oslo"}', True)
+
+
+def test_a_call_that_the_end_cuts_has_no_last_part(spec: AnswerSpec) -> None:
+    output = HERMES.start(spec)
+    begun = output.feed('<tool_call>\n{"name": "get_weather", "arguments": {"ci')
+    assert list(begun) == [CallPart(0, "get_weather", '{"ci', last=False)]
+    assert not output.finish("length")
