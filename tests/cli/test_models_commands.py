@@ -253,7 +253,8 @@ def test_plugins_without_a_server_are_those_that_one_would_load(corral: Any) -> 
     result = corral("plugins")
 
     assert result.err == "no server is running; this is what one would load:\n"
-    found = {line.split()[0]: line.split()[3] for line in result.out.splitlines()[1:6]}
+    table, _, _ = result.out.partition("\n\n")
+    found = {line.split()[0]: line.split()[3] for line in table.splitlines()[1:]}
     assert found["chat"] == "disabled"
     assert found["llamacpp"] == "ok"
     assert '"name": "packages"' in corral("plugins", "--json").out

@@ -25,7 +25,7 @@ def parameters_text(model: Model) -> str:
     for key, value in sorted(_told(model.parameters).items()):
         items = value if isinstance(value, (list, tuple)) else [value]
         lines += [
-            f"{key:<{_KEY_COLUMNS}} {_parameter(item) if isinstance(item, dict) else syntax(item)}"
+            f"{key:<{_KEY_COLUMNS}} {_object(item) if isinstance(item, dict) else syntax(item)}"
             for item in items
         ]
     return "\n".join(lines)
@@ -79,6 +79,11 @@ def _instructions(model: Model, system: str, options: Mapping[str, Any]) -> Iter
     for message in model.messages:
         role, content = message.get("role") or "", message.get("content") or ""
         yield Instruction("message", plain(content), role)
+
+
+def _object(value: dict[str, Any]) -> str:
+    """Write an object as JSON without a blank: clients split such lines at them."""
+    return _parameter(value).replace(" ", "\\u0020")
 
 
 def _told(parameters: Mapping[str, Any]) -> dict[str, Any]:

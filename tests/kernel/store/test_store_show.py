@@ -1,6 +1,7 @@
 import base64
 import json
 import math
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def test_the_parameters_stand_in_columns(store: Store, tiny: ModelName, create: 
         "temperature                    0.7\n"
         "use_mmap                       true"
     )
+
+
+def test_every_parameter_s_line_is_a_name_and_one_value_for_clients_that_take_them_apart(
+    store: Store, tiny: ModelName, create: Any
+) -> None:
+    chain = ["top_k", {"name": "dry", "breakers": ["a b", "\n"]}]
+    create("m", base="tiny", parameters={"samplers": chain, "stop": ["a b", " "], "top_k": 3})
+    values = []
+    for line in parameters_text(store.open(ModelName.parse("m"))).splitlines():
+        found = re.fullmatch(r'(\S+)\s+("[^"\\]*"|\S+)', line)
+        assert found, line
+        values.append(json.loads(found[2]))
+    assert values == [*chain, "a b", " ", 3]
 
 
 def test_a_template_inside_the_weights_is_none_of_the_modelfile(
