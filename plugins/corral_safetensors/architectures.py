@@ -59,6 +59,7 @@ _PHI3: Final = Family(
         "original_max_position_embeddings": 4096,
     },
 )
+_GEMMA: Final = Family(_ARCH.GEMMA, Gemma(_ARCH.GEMMA, step=1), gemma.GEMMA_DEFAULTS)
 _GEMMA2: Final = Family(_ARCH.GEMMA2, Gemma(_ARCH.GEMMA2, step=2), gemma.GEMMA2_DEFAULTS)
 _GEMMA3: Final = Family(_ARCH.GEMMA3, Gemma(_ARCH.GEMMA3, step=6), gemma.GEMMA3_DEFAULTS)
 _BERT: Final = Family(_ARCH.BERT, Bert(), bert.DEFAULTS)
@@ -70,6 +71,7 @@ FAMILIES: Final = {
     "Gemma2ForCausalLM": _GEMMA2,
     "Gemma3ForCausalLM": _GEMMA3,
     "Gemma3ForConditionalGeneration": _GEMMA3,
+    "GemmaForCausalLM": _GEMMA,
     "LlamaForCausalLM": _LLAMA,
     "LlamaModel": _LLAMA,
     "MistralForCausalLM": _MISTRAL,

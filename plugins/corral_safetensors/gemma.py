@@ -1,4 +1,4 @@
-"""Gemma 2 and 3: norms around each part of a layer, sliding windows, embeddings at both ends."""
+"""Gemma of three generations: norms that say what differs from one, embeddings at both ends."""
 
 import math
 from collections.abc import Callable
@@ -32,32 +32,34 @@ WIDE_LAYERS: Final = frozenset({46, 62})
 _TOLERANCE: Final = 1e-6
 _NORM_SHIFT: Final = Change(shift=1.0)  # what is stored is the difference from one
 
-GEMMA2_DEFAULTS: Final = {
+_THETAS: Final = {gguf.MODEL_ARCH.GEMMA3: (1_000_000.0, 10_000.0)}
+
+GEMMA_DEFAULTS: Final = {
     "head_dim": 256,
-    "num_key_value_heads": 4,
     "rms_norm_eps": 1e-6,
     "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+    "hidden_activation": "gelu_pytorch_tanh",
+}
+GEMMA2_DEFAULTS: Final = {
+    **GEMMA_DEFAULTS,
+    "num_key_value_heads": 4,
     "sliding_window": 4096,
     "attn_logit_softcapping": 50.0,
     "final_logit_softcapping": 30.0,
     "query_pre_attn_scalar": 256,
-    "tie_word_embeddings": True,
-    "hidden_activation": "gelu_pytorch_tanh",
 }
 GEMMA3_DEFAULTS: Final = {
+    **GEMMA_DEFAULTS,
     "vocab_size": 262_208,
     "hidden_size": 2304,
     "intermediate_size": 9216,
     "num_hidden_layers": 26,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
-    "head_dim": 256,
-    "rms_norm_eps": 1e-6,
     "max_position_embeddings": 131_072,
     "sliding_window": 4096,
     "query_pre_attn_scalar": 256,
-    "tie_word_embeddings": True,
-    "hidden_activation": "gelu_pytorch_tanh",
 }
 
 
@@ -84,14 +86,15 @@ class Gemma:
             config = config.part("text_config").over(config)
         check_activation(config, "gelu_pytorch_tanh", field_name="hidden_activation")
         sizes = sizes_of(config)
-        _check_scale(config, sizes)
+        if self.arch is not gguf.MODEL_ARCH.GEMMA:
+            _check_scale(config, sizes)
         write_sizes(config, sizes, writer)
         if self.arch is gguf.MODEL_ARCH.GEMMA2:
             _write_caps(config, writer)
-            rope_of(config, sizes.head, 10_000.0).write(writer)
         else:
             _refuse_caps(config)
-            rope_of(config, sizes.head, 1_000_000.0, 10_000.0).write(writer)
+        theta, local_theta = _THETAS.get(self.arch, (10_000.0, 0.0))
+        rope_of(config, sizes.head, theta, local_theta).write(writer)
         self._write_windows(config, sizes, writer)
         return Described(
             layout=Layout(self.arch, sizes.layers, self._expected(config, sizes), _renamer(config)),
@@ -116,7 +119,8 @@ class Gemma:
     def _expected(self, config: Settings, sizes: Sizes) -> dict[str, Expected]:
         gemma3 = self.arch is gguf.MODEL_ARCH.GEMMA3
         layer = layer_tensors(sizes, Traits(head_norms=gemma3))
-        for name in ("post_attention_norm", "post_ffw_norm"):
+        around = self.arch is not gguf.MODEL_ARCH.GEMMA
+        for name in ("post_attention_norm", "post_ffw_norm") if around else ():
             layer[f"{name}.weight"] = Expected((sizes.width,))
         expected = decoder_tensors(sizes, layer)
         if gemma3 and not tied(config):
@@ -172,4 +176,4 @@ def _write_caps(config: Settings, writer: gguf.GGUFWriter) -> None:
 def _refuse_caps(config: Settings) -> None:
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         if config.has(name):
-            raise UnsupportedError(f"{name} of config.json: Gemma 3 in llama.cpp has none")
+            raise UnsupportedError(f"{name} of config.json: only Gemma 2 has that in llama.cpp")

@@ -9,6 +9,7 @@ ARCHITECTURES: Final = frozenset(
         "Gemma2ForCausalLM",
         "Gemma3ForCausalLM",
         "Gemma3ForConditionalGeneration",
+        "GemmaForCausalLM",
         "LlamaForCausalLM",
         "LlamaModel",
         "MistralForCausalLM",
@@ -24,7 +25,9 @@ ARCHITECTURES: Final = frozenset(
     }
 )
 # What a GGUF file calls the models that adapters are converted for.
-BASES: Final = frozenset({"bert", "gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen3", "smollm3"})
+BASES: Final = frozenset(
+    {"bert", "gemma", "gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen3", "smollm3"}
+)
 CONFIG: Final = "config.json"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 FORMAT: Final = "safetensors"

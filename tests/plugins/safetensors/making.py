@@ -129,6 +129,13 @@ MODELS: dict[str, Config] = {
         architectures=["Phi3ForCausalLM"],
         rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
     ),
+    "gemma": base(
+        model_type="gemma",
+        architectures=["GemmaForCausalLM"],
+        head_dim=32,
+        hidden_act="gelu",
+        tie_word_embeddings=True,
+    ),
     "gemma2": base(
         model_type="gemma2",
         architectures=["Gemma2ForCausalLM"],
@@ -197,7 +204,9 @@ def shapes_of(config: Config) -> dict[str, tuple[int, ...]]:
     biased += [name for name in matrices if config.get("mlp_bias") and "mlp" in name]
     layer |= {f"{name}.bias": matrices[name][:1] for name in biased}
     norms = ["input_layernorm", "post_attention_layernorm"]
-    norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"] * kind.startswith("gemma")
+    norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"] * kind.startswith(
+        ("gemma2", "gemma3")
+    )
     layer |= {f"{name}.weight": (width,) for name in norms}
     if kind in {"qwen3", "gemma3_text"}:
         layer |= {f"self_attn.{name}_norm.weight": (head,) for name in "qk"}

@@ -138,7 +138,7 @@ class Decoder:
     def layer(self, rows: np.ndarray, layer: int) -> np.ndarray:
         at = f"model.layers.{layer}"
         attended = self.attention(self.norm(rows, f"{at}.input_layernorm"), layer)
-        if is_gemma(self.config):
+        if f"{at}.post_feedforward_layernorm.weight" in self.weights:
             rows = rows + self.norm(attended, f"{at}.post_attention_layernorm")
             inner = self.mlp(self.norm(rows, f"{at}.pre_feedforward_layernorm"), f"{at}.mlp")
             return rows + self.norm(inner, f"{at}.post_feedforward_layernorm")
@@ -191,7 +191,7 @@ class Decoder:
         return np.where(hidden, -np.inf, scores)
 
     def is_local(self, layer: int) -> bool:
-        if not is_gemma(self.config):
+        if "sliding_window" not in self.config or not is_gemma(self.config):
             return False
         if kinds := self.config.get("layer_types"):
             return kinds[layer] == "sliding_attention"

@@ -242,7 +242,7 @@ def test_the_advice_of_generation_config_goes_along(
         ("qwen2", {"head_dim": 32}, "no such model"),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 0, 1]}, "no_rope_layers"),
         ("gemma2", {"query_pre_attn_scalar": 100}, "query_pre_attn_scalar"),
-        ("gemma3", {"final_logit_softcapping": 30.0}, "Gemma 3 in llama.cpp has none"),
+        ("gemma3", {"final_logit_softcapping": 30.0}, "only Gemma 2 has that"),
         ("gemma3", {"layer_types": ["full_attention"]}, "1 entries for 7 layers"),
         ("phi3", {"partial_rotary_factor": 1e9}, "16000000000 cannot be rotated"),
         ("phi3", {"partial_rotary_factor": 0.2}, "3 cannot be rotated"),

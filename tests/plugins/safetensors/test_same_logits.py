@@ -10,7 +10,7 @@ import pytest
 
 IDS = [256, *range(40, 75), 3, 200, 131, 77]
 # llama.cpp looks GELU up in a table of float16; all else differs by the rounding of float32.
-TOLERANCE = {"gemma2": 2e-2, "gemma3": 2e-2, "gemma3_text": 2e-2}
+TOLERANCE = {"gemma": 2e-2, "gemma2": 2e-2, "gemma3": 2e-2, "gemma3_text": 2e-2}
 
 # It rounds what it multiplies with matrices of 16 bits to 16 bits, too.
 ROUNDED = {"bf16": 1e-1, "f16": 2e-2}
@@ -62,6 +62,7 @@ NAMES = [
     "phi3 with long texts",
     "phi4 with half of its heads rotated",
     "phi4 with half of its heads rotated, in the newer form",
+    "gemma",
     "gemma2",
     "gemma3",
     "gemma3 with layers of its own choice, in the newer form",
