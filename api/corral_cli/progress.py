@@ -182,9 +182,15 @@ class Progress:
 
     def _begin(self, item: _Item, text: str) -> None:
         with self._lock:
-            self._finish_step()
-            self._items.append(item)
-        if not self._tty and text and not self._fleeting:
+            last = self._items[-1] if self._items else None
+            # A step that turns out to have a length becomes a bar.
+            goes_on = isinstance(last, Spinner) and last.text == harmless(text)
+            if goes_on:
+                self._items[-1] = item
+            else:
+                self._finish_step()
+                self._items.append(item)
+        if not self._tty and text and not self._fleeting and not goes_on:
             self._out.write(f"{harmless(text)}\n")
             self._out.flush()
 

@@ -218,6 +218,19 @@ def test_a_bar_is_full_once_its_step_is_over(after: wire.Progress) -> None:
     assert "\rconverting: 100% ▕██████▏ 100 B\n" in screen.shown()
 
 
+@pytest.mark.parametrize("out", [Screen(), io.StringIO()], ids=["terminal", "pipe"])
+def test_a_step_that_turns_out_to_have_a_length_is_one_line(out: io.StringIO) -> None:
+    lines = [
+        wire.Progress(status="converting model"),
+        wire.Progress(status="converting model", digest="0", total=100, completed=97),
+        wire.Progress(status="success"),
+    ]
+    with Progress(out) as progress:
+        assert show_steps(lines, progress)
+    *_, last = out.getvalue().split("\x1b[?2026h")
+    assert last.count("converting model") == 1
+
+
 def test_a_bar_whose_step_goes_on_is_left_as_it_is() -> None:
     screen = Screen()
     lines = [
