@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -304,6 +305,38 @@ def test_a_draft_goes_with_the_model_and_has_a_type_of_its_own(
     assert layers[0] == layers[1]
     assert {kind.rpartition(".")[2] for kind, _ in layers[0]} == {"model", "draft"}
     assert corral("rm", "drafted", "again").status == 0
+
+
+def test_ctrl_c_leaves_nothing_of_a_model_that_was_being_made(
+    server: Any, corral: Any, make_wide: Any, tmp_path: Path
+) -> None:
+    make_wide(tmp_path / "long.gguf", layers=60)
+    (tmp_path / "Modelfile").write_text("FROM ./long.gguf\n")
+    assert corral("create", "long").status == 0
+    before = sorted((server.home / "models" / "blobs").iterdir())
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "corral_cli", "quantize", "long", "q2_k", "short"],
+        env=os.environ | {"CORRAL_HOST": server.url, "CORRAL_HOME": str(tmp_path / "home")},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "quantizing F16 model to Q2_K\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+
+    assert (process.returncode, err) == (130, "")
+    making = server.home / "models" / "making"
+    for _ in range(100):
+        if not making.is_dir() or not list(making.iterdir()):
+            break
+        corral("list")
+    else:
+        pytest.fail("the server goes on")
+    assert sorted((server.home / "models" / "blobs").iterdir()) == before
+    assert corral("show", "short").status == 1
+    assert corral("rm", "long").status == 0
 
 
 def test_the_types_that_there_are_can_be_listed(corral: Any) -> None:
