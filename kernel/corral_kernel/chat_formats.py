@@ -5,7 +5,7 @@ from functools import lru_cache
 import msgspec
 
 from corral_kernel.calls import CompletionCall
-from corral_kernel.contracts import ChatParser, TemplateTraits
+from corral_kernel.contracts import ChatParser, Claim, TemplateTraits
 from corral_kernel.contracts.chat import name_of
 from corral_kernel.errors import CorralError, InvalidRequestError, PluginError
 from corral_kernel.frames import PromptSpec, Reading
@@ -21,16 +21,21 @@ _KNOWN_TEMPLATES = 256
 
 
 def with_format(
-    model: Model, capabilities: tuple[str, ...], plugins: Plugins, *, go_template: bool | None
+    model: Model, claim: Claim, plugins: Plugins, *, go_template: bool | None
 ) -> tuple[str, ...]:
     """Add to what a backend makes of a model what its template and parser make of it.
 
+    An engine that takes chats has its own of both.
+
     Args:
         model: In question.
-        capabilities: By its backend.
+        claim: Of its backend.
         plugins: Whose renderers and parsers there are.
         go_template: As for `choose_template`.
     """
+    capabilities = claim.capabilities
+    if "completion" not in capabilities or claim.takes == "chat":
+        return capabilities
     renderer, found = _of_format(model, plugins, go_template=go_template)
     parser = configured_parser(model, plugins)
     if parser is not None:

@@ -13,7 +13,7 @@ from corral_kernel.catalog import option_clashes
 from corral_kernel.chains import Chain, resolve
 from corral_kernel.choosing import NAME_CHARACTERS, Choice, Choosing
 from corral_kernel.choosing import told as bid_told
-from corral_kernel.contracts import Backend, EngineInfo, FileRef, LoadOptions
+from corral_kernel.contracts import Backend, Claim, EngineInfo, FileRef, LoadOptions
 from corral_kernel.environment import Settings
 from corral_kernel.errors import CorralError, InvalidOptionError
 from corral_kernel.fields import build
@@ -105,12 +105,12 @@ class Planner:
         self.choosing = Choosing(plugins, settings.backend_order)
         self._tables: dict[str, OptionTable] = {}
 
-    def capabilities(self, model: Model) -> tuple[str, ...]:
-        """What works with a model as it is installed here; nothing where no backend runs it."""
+    def claim(self, model: Model) -> Claim | None:
+        """The bid of the backend that would run a model as it is installed here; None: none."""
         try:
-            return self.choosing.choose(model, {}).bid.claim.capabilities
+            return self.choosing.choose(model, {}).bid.claim
         except CorralError:
-            return ()
+            return None
 
     def choice(self, model: Model) -> BackendChoice:
         """Which backend would run a model and why, who else bids, and who cannot for now."""

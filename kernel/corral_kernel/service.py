@@ -14,7 +14,7 @@ from corral_kernel.chat_formats import settled, with_format
 from corral_kernel.choosing import load_failed
 from corral_kernel.completion import Completion, Encoding, Granted, begin, gather_vectors
 from corral_kernel.completion_jobs import CompletionJobs, checked_format, with_untold
-from corral_kernel.contracts import RegistryPlaces
+from corral_kernel.contracts import Claim, RegistryPlaces
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
 from corral_kernel.errors import (
@@ -194,7 +194,8 @@ class Corral:
 
     def capabilities(self, model: Model) -> tuple[str, ...]:
         """What works with a model here: `completion`, what its template adds, `embedding`, …."""
-        return self._with_format(model, self._planner.capabilities(model))
+        claim = self._planner.claim(model)
+        return () if claim is None else self._with_format(model, claim)
 
     def capabilities_for(self, call: Call) -> tuple[str, ...]:
         """What works for a call, on the backend that it or its model asks for.
@@ -206,13 +207,11 @@ class Corral:
         if (call.options.get(BACKEND.name) or call.model.parameters.get(BACKEND.name)) is None:
             return self.capabilities(call.model)
         claim = self._planner.choosing.choose(call.model, call.options).bid.claim
-        return self._with_format(call.model, claim.capabilities)
+        return self._with_format(call.model, claim)
 
-    def _with_format(self, model: Model, capabilities: tuple[str, ...]) -> tuple[str, ...]:
-        if "completion" not in capabilities or model.is_remote:
-            return capabilities
+    def _with_format(self, model: Model, claim: Claim) -> tuple[str, ...]:
         go_template = self.settings.go_template
-        return with_format(model, capabilities, self.plugins, go_template=go_template)
+        return with_format(model, claim, self.plugins, go_template=go_template)
 
     def backend_of(self, model: Model) -> BackendChoice:
         """Which backend would run a model, why that one, and who else could; or why none does."""
@@ -294,7 +293,7 @@ class Corral:
             CorralError: Whatever else keeps it from beginning.
         """
         plan = self._plan(call, "completion")
-        has = self._with_format(call.model, plan.want.claim.capabilities)
+        has = self._with_format(call.model, plan.want.claim)
         call = settled(call, has, self.plugins)
         constraint = await checked_format(call, plan, self.plugins)
         job = self._jobs.make(call, plan, constraint)

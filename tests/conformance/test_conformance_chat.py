@@ -170,3 +170,4 @@ def test_a_last_message_that_is_too_long_is_told_its_length_and_what_fits(
         "the prompt is longer than the context length<any>: it has over 64 tokens, and 64 fit<any>"
     )
     api.check_error(api.post("/api/chat", body), 400, error)
+    api.post("/api/chat", {"model": model, "messages": [], "keep_alive": 0})  # others want more

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from corral_kernel.chat_formats import with_format
+from corral_kernel.contracts import Claim
 from corral_kernel.errors import (
     InvalidRequestError,
     TemplateError,
@@ -104,7 +105,8 @@ def test_a_renderer_of_ollamas_is_the_template_in_the_weights_or_refused(plugins
 
 
 def has(plugins: Plugins, asked: Model, *, go_template: bool | None = None) -> tuple[str, ...]:
-    return with_format(asked, ("completion",), plugins, go_template=go_template)
+    claim = Claim(backend="b", confidence=1.0, why="", capabilities=("completion",))
+    return with_format(asked, claim, plugins, go_template=go_template)
 
 
 def test_a_suffix_needs_a_place_in_the_template_that_is_rendered(plugins: Plugins) -> None:
@@ -125,6 +127,14 @@ def test_template_and_parser_add_to_what_a_model_can_do(plugins: Plugins) -> Non
     assert has(plugins, model(GO, parser="qwen3")) == ("completion", "tools")
     assert has(plugins, model(GO, parser="qwen3-thinking")) == ("completion", "tools", "thinking")
     assert has(plugins, model(GO, parser="nobodys")) == ("completion",)
+
+
+def test_an_engine_that_takes_chats_has_a_template_of_its_own(plugins: Plugins) -> None:
+    claim = Claim(
+        backend="b", confidence=1.0, why="", capabilities=("completion", "tools"), takes="chat"
+    )
+    asked = model(GO_THINK, parser="qwen3-thinking")
+    assert with_format(asked, claim, plugins, go_template=None) == ("completion", "tools")
 
 
 def test_a_renderer_that_nobody_knows_is_told_in_ollamas_words(plugins: Plugins) -> None:

@@ -161,7 +161,7 @@ def test_the_chosen_backend_wins_over_the_highest_bid() -> None:
 
 def test_without_a_backend_it_is_said_so() -> None:
     planner = Planner(Plugins(only=()), Settings.from_environ({}))
-    assert planner.capabilities(model()) == ()
+    assert planner.claim(model()) is None
     with pytest.raises(NoBackendError, match="no installed backend runs m:latest"):
         planner.plan(model(), {})
 
