@@ -53,8 +53,10 @@ class Asked:
         self._corral = corral
 
     async def answer(self, prompt: str, *, format: bytes = b"", **options: Any) -> "Answer":  # noqa: A002 - the API's word
+        # Drafts are asked for at the load: a copy of the weights makes that once, not each time.
+        name = "tiny-drafting" if "draft_num_predict" in options else "tiny"
         call = CompletionCall(
-            model=await self._corral.find("tiny"),
+            model=await self._corral.find(name),
             prompt=prompt,
             raw=True,
             format=format,
@@ -87,11 +89,14 @@ async def kernel_at(home: Path, **settings: str) -> AsyncIterator[Asked]:
     corral = Corral(Settings.from_environ({"CORRAL_HOME": str(home), **exact, **settings}))
     await corral.start()
     try:
-        with corral.store.blobs.writer() as writer:
-            writer.write(TINY.read_bytes())
-            files = {"model.gguf": writer.finish()}
-        for _ in create_model(corral.store, CreateRequest(model="tiny", files=files)):
-            pass
+        for name in ("tiny", "tiny-drafting"):
+            with corral.store.blobs.writer() as writer:
+                writer.write(
+                    TINY.read_bytes() + name.encode()
+                )  # what follows the tensors is nothing
+                files = {"model.gguf": writer.finish()}
+            for _ in create_model(corral.store, CreateRequest(model=name, files=files)):
+                pass
         yield Asked(corral)
     finally:
         await corral.close()
@@ -144,7 +149,7 @@ async def test_a_sampler_and_a_format_agree(tiny: Asked, case: str) -> None:
         options["logit_bias"] = {"t": -3}  # a blank must be possible: the format wants some
     answers = [
         await tiny.answer("x", format=json.dumps(schema).encode(), **options, **drafts)
-        for drafts in ({}, {"draft_num_predict": 4})
+        for drafts in ({}, {"draft_num_predict": 6})
     ]
     assert answers[0].text == answers[1].text
     assert answers[0].done.reason == "stop"
