@@ -20,6 +20,7 @@ from corral_kernel.contracts import (
     Content,
     EndReason,
     JobView,
+    Literal,
     OutputEvent,
     OutputParser,
     Plan,
@@ -236,12 +237,15 @@ class TroubledParser(ChatParser):
     def plan(self, spec: AnswerSpec) -> Plan | None:
         if spec.think == "plan":
             misbehave("raises")
+        if spec.think in ("keeps", "drops"):
+            return Plan(steps=(Literal(text="a<|im_start|>b"),))
         return None
 
 
 class TroubledOutput(OutputParser):
     def __init__(self, where: str) -> None:
         self._where = where
+        self.kept = frozenset({"|<|im_start|>|"} if where == "keeps" else ())
         if where == "start":
             misbehave("raises")
 

@@ -1,4 +1,4 @@
-"""A parser of answers that fails or hangs ends its own request, and says its name."""
+"""Strangers' parsers: one that fails or hangs ends its own request; each sees what it wants."""
 
 import asyncio
 from typing import Any
@@ -39,3 +39,8 @@ async def test_a_parser_over_its_time_is_interrupted_and_others_go_on(troubled: 
     )
     assert str(late) == "parser 'troubled' failed: it took over 0.4 s (CORRAL_SAMPLER_TIMEOUT)"
     assert answer.text
+
+
+async def test_control_tokens_are_shown_to_a_parser_that_wants_them(troubled: Any) -> None:
+    assert (await troubled.chat("troubled", "hi", think="keeps")).text == "a<|im_start|>b"
+    assert (await troubled.chat("troubled", "hi", think="drops")).text == "ab"
