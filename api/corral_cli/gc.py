@@ -13,7 +13,7 @@ _KINDS: Final = {
     "blobs": "files of models that are gone",
     "partials": "unfinished downloads",
     "others": "other files among them",
-    "folders": "folders that were laid out",
+    "folders": "folders of models that are gone",
     "cached": "facts about files that are gone",
 }
 

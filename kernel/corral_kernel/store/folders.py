@@ -165,7 +165,7 @@ class Folders:
             for path in whole
             if path.parent != self.place or (kept is not None and path.name not in kept)
         ]
-        sizes = {path: _own_bytes(path) for path in (*broken, *stale)}
+        sizes = {path: own_bytes(path) for path in (*broken, *stale)}
         for path in broken if not dry_run else ():
             shutil.rmtree(path, ignore_errors=True)
         gone = [path for path in stale if remove_folder(path, lambda: not dry_run)]
@@ -272,7 +272,7 @@ def _is_abandoned(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _own_bytes(folder: Path) -> int:
+def own_bytes(folder: Path) -> int:
     """Bytes of the files that are no links to blobs."""
     size_bytes = 0
     for path in folder.rglob("*"):

@@ -3,7 +3,7 @@
     report = collect(parts, Wish(dry_run=True))     # InvalidModelError: a manifest is damaged
 
 Three kinds: blobs that no manifest needs; what is left of downloads and of writers that are gone;
-and what was derived from models that are gone (folders that were laid out, heads of their files).
+and what was derived from models that are gone (folders, heads of their files).
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from corral_kernel.store.folders import Folders
 from corral_kernel.store.locks import StoreLocks
 from corral_kernel.store.manifests import Manifests
 from corral_kernel.store.prune import GRACE_S, Stray, find_strays, read_needed, remove_stray
+from corral_kernel.store.workshops import Workshops
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +56,7 @@ class GarbageReport(msgspec.Struct, kw_only=True):
         blobs: That no manifest needs.
         partials: Unfinished downloads.
         others: Strays among the blobs.
-        folders: That were laid out for models that are gone.
+        folders: That were laid out for models that are gone, or in which a killed server made one.
         cached: What was derived from files that are gone.
         young: What stays for being younger than an hour.
         used: What stays since some server uses it.
@@ -86,6 +87,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     manifests: Manifests
     locks: StoreLocks
     folders: Folders
+    workshops: Workshops
     cache: DerivedCache
     needed_folders: Callable[[], Collection[str] | None]
     lent_files: Callable[[], Iterable[Path]]
@@ -113,6 +115,8 @@ def collect(parts: Parts, wish: Wish) -> GarbageReport:
             parts.manifests.remove_empty_folders()
         for size_bytes in parts.folders.sweep(parts.needed_folders, dry_run=wish.dry_run):
             report.folders.add(size_bytes)
+    for size_bytes in parts.workshops.sweep(dry_run=wish.dry_run):
+        report.folders.add(size_bytes)
     for size_bytes in parts.cache.drop(_keys(parts, report.files), dry_run=wish.dry_run):
         report.cached.add(size_bytes)
     return report

@@ -371,6 +371,7 @@ class Store:
             manifests=self._manifests,
             locks=self._locks,
             folders=self._folders,
+            workshops=self.workshops,
             cache=self._cache,
             needed_folders=self._needed_folders,
             lent_files=lambda: (p for m in self._lending.models() for p in m.source.paths()),

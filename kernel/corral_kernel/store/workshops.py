@@ -24,7 +24,7 @@ from corral_kernel.folderlocks import hold_folder, lock_folder, open_folder, rem
 from corral_kernel.foldernames import check_folder_names
 from corral_kernel.models import ModelFile
 from corral_kernel.store.files import FOLDER_MODE, store_errors
-from corral_kernel.store.folders import put_file
+from corral_kernel.store.folders import own_bytes, put_file
 
 _SOURCE: Final = "source"
 _MADE: Final = "made"
@@ -106,13 +106,24 @@ class Workshops:
             if hold:
                 hold.release()
 
-    def sweep(self) -> None:
-        """Remove those whose process is gone."""
+    def sweep(self, *, dry_run: bool = False) -> list[int]:
+        """Remove those whose process is gone.
+
+        Args:
+            dry_run: Remove nothing.
+
+        Returns:
+            Of each one that is removed the bytes that are nowhere else.
+        """
         if not self._place.is_dir():
-            return
+            return []
         with self._locked(fcntl.LOCK_EX):
-            for folder in list(self._place.iterdir()):
-                remove_folder(folder, lambda: True)
+            sizes = {folder: own_bytes(folder) for folder in self._place.iterdir()}
+            return [
+                size_bytes
+                for folder, size_bytes in sizes.items()
+                if remove_folder(folder, lambda: not dry_run)
+            ]
 
     @contextlib.contextmanager
     def _locked(self, kind: int) -> Iterator[None]:

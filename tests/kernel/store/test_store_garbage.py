@@ -118,6 +118,20 @@ def test_a_folder_that_was_laid_out_for_a_model_that_is_gone_goes(
     assert store.open(tiny).missing == ()
 
 
+def test_what_a_killed_server_was_making_goes_and_what_is_being_made_stays(
+    store: Store, root: Path, tiny: ModelName
+) -> None:
+    left = root / "making" / "left"
+    left.mkdir(parents=True)
+    (left / "half.gguf").write_bytes(b"1234567")
+    with store.workshops.open():
+        assert store.collect_garbage(TELL).folders.size_bytes == 7
+        assert left.exists()
+        done = store.collect_garbage(Wish())
+        assert (done.folders.count, done.folders.size_bytes) == (1, 7)
+        assert len(list((root / "making").iterdir())) == 1
+
+
 def test_facts_about_lent_files_stay(tmp_path: Path, upload: Any) -> None:
     from corral_kernel.models import LentModel
     from corral_kernel.store.blobs import digest_of
