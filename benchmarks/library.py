@@ -15,6 +15,7 @@ Each round does both sides one right after the other; the median of the rounds' 
 import argparse
 import ctypes
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -181,6 +182,9 @@ def serve_library() -> None:
     """Quantize what is asked for: the process of `library`."""
     import llama_cpp.llama_cpp as lib
 
+    from corral_kernel.tasks.working import NICENESS
+
+    os.nice(NICENESS)  # as the processes of our tasks: others' work takes from both alike
     lib.llama_backend_init()
     print("ready", flush=True)
     for line in sys.stdin:

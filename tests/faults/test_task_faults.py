@@ -8,6 +8,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
+from threading import Timer
 from typing import Any
 
 import httpx
@@ -24,10 +26,13 @@ class Site:
         self._start = start
         self.models = models
         self.weights = weights
+        self.client = httpx.Client()
         self.begin()
         self.create("kept", files={"kept.gguf": self.upload(weights.read_bytes())})
 
     def begin(self) -> None:
+        """Start a server, in the place of one that is gone."""
+        self.client.close()
         self.server = self._start()
         self.client = httpx.Client(base_url=self.server.url, timeout=LIMIT_S)
 
@@ -189,3 +194,50 @@ def kill(site: Site, victim: str) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             if "corral_kernel.tasks" in child.cmdline():
                 child.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_kills_of_the_server_amid_creating_store_nothing_wrong(
+    site: Site, make_wide: Callable[..., Path], tmp_path: Path
+) -> None:
+    big = make_wide(tmp_path / "big.gguf", layers=6)
+    make_wide(tmp_path / "parts.gguf", layers=6, split_max_tensors=20)
+    site.create("big", files={"big.gguf": site.upload(big.read_bytes())})
+    whole = site.state()
+    parts = {
+        path.name: site.upload(path.read_bytes()) for path in sorted(tmp_path.glob("parts-*.gguf"))
+    }
+    recipe = {
+        "recipe.json": site.upload(json.dumps({"how": "copy"}).encode()),
+        "source.safetensors": site.upload(big.read_bytes()),
+    }
+    ways: list[dict[str, Any]] = [
+        {"from": "big", "quantize": "q4_k_m"},
+        {"files": parts},
+        {"files": recipe, "quantize": "q8_0"},
+        {"files": recipe},
+    ]
+    random = Random(20_240_229)
+    for number in range(20):
+        killer = Timer(random.uniform(0, 2), site.server.process.kill)
+        killer.start()
+        body = {"model": f"m{number % 5}", "stream": False, **ways[number % len(ways)]}
+        with contextlib.suppress(httpx.HTTPError):  # one that was quicker than the kill is good too
+            site.client.post("/api/create", json=body)
+        killer.join()
+        site.server.process.wait()
+        site.begin()
+        assert not site.left_of_tasks()
+        assert whole <= site.state()
+        for blob in (site.models / "blobs").iterdir():
+            if not blob.name.endswith(".writing"):  # of a writer that died, which a start removes
+                assert blob.name == f"sha256-{digest_of(blob)}"
+        for model in site.client.get("/api/tags").json()["models"]:
+            site.client.post("/api/show", json={"model": model["name"]}).raise_for_status()
+    site.works()
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
