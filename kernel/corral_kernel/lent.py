@@ -3,12 +3,11 @@
 writing = LentManifest()
 writing.layers.append(Layer(WEIGHTS_TYPE, digest, size_bytes))
 writing.add(LICENSE_TYPE, text)             # a small blob that is no file
-raw = writing.encode(gguf_config([header]))
+raw = writing.encode(gguf_config(header))
 LentModel(name="m", manifest=raw, blobs={digest: path}, contents=writing.contents, owner="…")
 """
 
 import hashlib
-from collections.abc import Sequence
 
 import msgspec
 
@@ -45,15 +44,14 @@ class LentManifest:
         return Layer(media_type, digest, len(data))
 
 
-def gguf_config(headers: Sequence[GgufHeader]) -> ModelConfig:
-    """Tell what files of weights say of themselves; of a split model they are one."""
-    first = headers[0]
+def gguf_config(header: GgufHeader) -> ModelConfig:
+    """Tell what a file of weights says of itself."""
     return ModelConfig(
         model_format="gguf",
-        model_family=first.architecture,
-        model_families=(first.architecture,),
-        model_type=parameter_size_text(sum(header.parameter_count for header in headers)),
-        file_type=stored_file_type(first),
+        model_family=header.architecture,
+        model_families=(header.architecture,),
+        model_type=parameter_size_text(header.parameter_count),
+        file_type=stored_file_type(header),
         architecture="amd64",  # what such configs say everywhere; nothing depends on it
         os="linux",
     )

@@ -14,7 +14,7 @@ from corral_kernel.store.cache import DerivedCache
 REST_S: Final = 1.0
 """Between two looks at least."""
 
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 0.25
 """For a look that takes long: what was found before is given then."""
 
 FIRST_PATIENCE_S: Final = 20.0

@@ -11,13 +11,14 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from corral_folders.recipes import Part
 from corral_folders.walk import File
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.store.cache import DerivedCache, file_key
 
+T = TypeVar("T")
 _LOWEST: Final = 19
 _DROP_BYTES: Final = 64 << 20
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class States:
         self._cache = cache
         self._found = found
         self._seen: dict[Path, _Seen] = {}
+        self._facts: dict[Path, tuple[str, Any]] = {}  # with the state that they are of
         self._wanted: dict[Path, int] = {}  # with the size
         self._failed: set[str] = set()  # states that could not be read to the end
         self._lock = threading.Lock()
@@ -71,19 +73,30 @@ class States:
             name=name,
         )
 
-    def header(self, file: File) -> GgufHeader:
-        """Read the head of a GGUF file, from the cache if it is there.
+    def facts(self, file: File, read: Callable[[GgufHeader], T]) -> T:
+        """Give what is wanted of the head of a GGUF file, which is read once for each state.
+
+        Args:
+            file: The file.
+            read: Takes it from the head; always the same function.
 
         Raises:
             InvalidModelError: If it has no sound head.
             OSError: If it cannot be read.
         """
-        return self._cache.header(file.path, self.part(file, "", hashed=False).state)
+        state = self.part(file, "", hashed=False).state
+        known = self._facts.get(file.path)
+        if known is None or known[0] != state:
+            known = state, read(self._cache.header(file.path, state))
+            self._facts[file.path] = known
+        found: T = known[1]
+        return found
 
     def keep_only(self, paths: set[Path]) -> None:
         """Forget files that are gone."""
         for path in set(self._seen) - paths:
             del self._seen[path]
+            self._facts.pop(path, None)
         with self._lock:
             for path in set(self._wanted) - paths:
                 del self._wanted[path]

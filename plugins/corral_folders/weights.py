@@ -2,7 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from corral_folders.naming import file_names
 from corral_folders.recipes import Recipe
@@ -12,14 +15,46 @@ from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import GgufHeader
 from corral_kernel.gguf.filenames import SUFFIX, split_of
 from corral_kernel.lent import gguf_config
-from corral_kernel.models import PROJECTOR_TYPE, WEIGHTS_TYPE
+from corral_kernel.models import (
+    PROJECTOR_TYPE,
+    WEIGHTS_TYPE,
+    ModelConfig,
+    parameter_size_text,
+)
 from corral_kernel.store.files import reason_of
+
+_SENSES: Final = ("vision", "audio")
+
+
+class _Facts(Struct, frozen=True):
+    """What is taken of a file's head."""
+
+    split_count: int
+    is_adapter: bool
+    is_projector: bool
+    parameters: int
+    width: int | None  # of the model's input
+    widths: frozenset[int | None]  # of a projector's outputs
+    config: ModelConfig
+
+    @classmethod
+    def of(cls, header: GgufHeader) -> Self:
+        """Take them."""
+        return cls(
+            split_count=header.split_count,
+            is_adapter=header.kind == "adapter",
+            is_projector=header.is_projector,
+            parameters=header.parameter_count,
+            width=header.embedding_length,
+            widths=frozenset(header.integer(f"clip.{k}.projection_dim") for k in _SENSES),
+            config=gguf_config(header),
+        )
 
 
 class _Weights(NamedTuple):
     stem: str
     files: tuple[File, ...]
-    headers: tuple[GgufHeader, ...]
+    facts: tuple[_Facts, ...]
 
 
 def gguf_models(files: Sequence[File], site: Site) -> Iterator[Recipe]:
@@ -28,7 +63,9 @@ def gguf_models(files: Sequence[File], site: Site) -> Iterator[Recipe]:
     projectors: list[_Weights] = []
     for stem, group in _groups(files, site.notes):
         try:
-            weights = _Weights(stem, group, tuple(map(site.states.header, group)))
+            weights = _Weights(
+                stem, group, tuple(site.states.facts(file, _Facts.of) for file in group)
+            )
         except InvalidModelError as error:
             site.notes.say(f"{group[0].path}: {error}")
             continue
@@ -38,7 +75,7 @@ def gguf_models(files: Sequence[File], site: Site) -> Iterator[Recipe]:
         if fault := _fault(weights):
             site.notes.say(f"{group[0].path} {fault}")
         else:
-            (projectors if weights.headers[0].is_projector else found).append(weights)
+            (projectors if weights.facts[0].is_projector else found).append(weights)
     for weights in found:
         try:
             yield _recipe(weights, _projector_of(weights, projectors), site)
@@ -68,26 +105,22 @@ def _groups(files: Sequence[File], notes: Notes) -> Iterator[tuple[str, tuple[Fi
 
 def _fault(weights: _Weights) -> str:
     """Say why files are no model; empty: they are one."""
-    first = weights.headers[0]
+    first = weights.facts[0]
     if first.split_count != len(weights.files):
         return f"says that it is one of {first.split_count} parts, and lies beside no others"
-    if first.kind == "adapter":
+    if first.is_adapter:
         return "is a LoRA adapter: name it by ADAPTER in a Modelfile"
     return ""
 
 
 def _projector_of(weights: _Weights, projectors: Sequence[_Weights]) -> File | None:
     """Find the projector whose output is as wide as the model's input; those of 16 bits first."""
-    width = weights.headers[0].embedding_length
+    width = weights.facts[0].width
     fitting = [
-        projector for projector in projectors if width and width in _widths(projector.headers[0])
+        projector for projector in projectors if width and width in projector.facts[0].widths
     ]
     fitting.sort(key=lambda projector: ("f16" not in projector.stem.lower(), projector.stem))
     return fitting[0].files[0] if fitting else None
-
-
-def _widths(header: GgufHeader) -> set[int | None]:
-    return {header.integer(f"clip.{kind}.projection_dim") for kind in ("vision", "audio")}
 
 
 def _recipe(weights: _Weights, projector: File | None, site: Site) -> Recipe:
@@ -102,7 +135,10 @@ def _recipe(weights: _Weights, projector: File | None, site: Site) -> Recipe:
     return Recipe(
         names=tuple(file_names(site.place, first.parts[:-1], weights.stem)),
         parts=tuple(parts),
-        config=gguf_config(weights.headers),
+        config=replace(
+            weights.facts[0].config,
+            model_type=parameter_size_text(sum(facts.parameters for facts in weights.facts)),
+        ),
         owner=f"{site.owner} (its file is {first.path})",
         modified_ns=max(file.status.st_mtime_ns for file in weights.files),
     )

@@ -70,7 +70,7 @@ class PackagedModel(Struct, frozen=True, kw_only=True):
             writing.add(PARAMETERS_TYPE, encoded)
         return LentModel(
             name=self.name,
-            manifest=writing.encode(gguf_config([header])),
+            manifest=writing.encode(gguf_config(header)),
             blobs={self.digest: path},
             contents=writing.contents,
             modified_ns=path.stat().st_mtime_ns,

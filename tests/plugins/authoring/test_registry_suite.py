@@ -160,7 +160,7 @@ def lent_model(**changes: Any) -> LentModel:
     digest = f"sha256:{hashlib.sha256(TINY.read_bytes()).hexdigest()}"
     writing = LentManifest()
     writing.layers.append(Layer(WEIGHTS_TYPE, digest, TINY.stat().st_size))
-    raw = writing.encode(gguf_config([read_header(TINY)]))
+    raw = writing.encode(gguf_config(read_header(TINY)))
     fields = {
         "name": "m", "manifest": raw, "blobs": {digest: TINY}, "contents": writing.contents,
         "owner": "tests",
