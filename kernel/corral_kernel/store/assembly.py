@@ -1,7 +1,7 @@
 """Puts the layers of a model together: what `create_model` does, step by step."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -51,6 +51,22 @@ _SAID = (
 _MESSAGE_KEYS = ("thinking", "images", "tool_calls", "tool_name", "tool_call_id")
 
 
+class _Usual(NamedTuple):
+    """What a model of some architecture gets where nobody says otherwise."""
+
+    name: str  # of its renderer and its parser
+    stops: tuple[str, ...] = ()
+
+
+_USUAL: Final = {
+    "gemma4": _Usual("gemma4", ("<turn|>",)),
+    "laguna": _Usual("laguna"),
+    "nemotron_h": _Usual("nemotron-3-nano"),
+    "nemotron_h_moe": _Usual("nemotron-3-nano"),
+    "nemotron_h_omni": _Usual("nemotron-3-nano"),
+}
+
+
 class Assembly:
     """A model that is being made.
 
@@ -94,6 +110,11 @@ class Assembly:
     def _has_weights(self) -> bool:
         return any(layer.media_type == WEIGHTS_TYPE for layer in self._layers.items)
 
+    @property
+    def _has_template(self) -> bool:
+        kinds = (TEMPLATE_TYPE, PROMPT_TYPE)
+        return any(layer.media_type in kinds for layer in self._layers.items)
+
     def _of_heads(self) -> ModelConfig:
         weights = [item for item in self._layers.items if item.media_type == WEIGHTS_TYPE]
         return _of_headers([self._layers.header(layer) for layer in weights])
@@ -133,6 +154,31 @@ class Assembly:
         return msgspec.structs.replace(config, **facts), dict(model.parameters)
 
     # --- what goes with them ----------------------------------------------------------------------
+
+    def fill_in(
+        self, config: ModelConfig, parameters: dict[str, Any]
+    ) -> tuple[ModelConfig, dict[str, Any]]:
+        """Give renderer, parser and stop words to a model whose architecture is known to want them.
+
+        A template that the request or the base has stays in charge.
+
+        Args:
+            config: What is asked for, or inherited.
+            parameters: Those of the base.
+
+        Returns:
+            Both.
+        """
+        usual = _USUAL.get(self._said.model_family) if self._has_weights else None
+        if usual is None or (config.renderer and config.parser):
+            return config, parameters
+        if not config.renderer and (self._request.template or self._has_template):
+            return config, parameters
+        config = msgspec.structs.replace(
+            config, renderer=config.renderer or usual.name, parser=config.parser or usual.name
+        )
+        stops = {"stop": list(usual.stops)} if usual.stops else {}
+        return config, {**stops, **parameters}
 
     def add_texts(self, parameters: dict[str, Any]) -> None:
         """Add template, system prompt, licences, parameters and messages, in this order.

@@ -99,6 +99,7 @@ def _steps(store: Store, request: CreateRequest, plan: _Plan) -> Steps[None]:
             yield from work.add_adapter()
         if request.draft_files:
             yield from work.add_drafts()
+        config, parameters = work.fill_in(config, parameters)
         work.add_texts(parameters)
         raw = work.manifest(work.complete(config))
         for layer in layers.items:
