@@ -18,6 +18,7 @@ from corral_kernel.lockfile import LockedModel, dump, parse
 from corral_kernel.names import ModelName
 
 TINY = Path(__file__).parents[2] / "models" / "tiny-chat-f32.gguf"
+pytestmark = pytest.mark.timeout(300)  # many servers are started, one after the other
 needs_registry = pytest.mark.skipif(
     shutil.which("docker-registry") is None,
     reason="needs docker-registry: apt-get install docker-registry",
@@ -236,7 +237,7 @@ def test_a_server_of_a_lock_serves_exactly_its_models_and_changes_none(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 1
     assert "Error: one:latest cannot be had as it is locked" in done.stderr
