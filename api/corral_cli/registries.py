@@ -107,7 +107,9 @@ def _print_notes(registry: Registry) -> None:
 
 def _print_claims(found: Registries) -> None:
     answer = found.answered_by or "no registry: none claims that name"
-    sys.stdout.write(table.render([(f"{found.name} is pulled and pushed by {answer}",)]))
+    takes = any(r.name == found.answered_by and r.claims for r in found.registries)
+    verbs = "pulled and pushed" if takes or not found.answered_by else "pulled"
+    sys.stdout.write(table.render([(f"{found.name} is {verbs} by {answer}",)]))
     lenders = [r.name for r in found.registries if any(m.name == found.name for m in r.lends)]
     for name in lenders:
         sys.stdout.write(table.render([(f"{found.name} is lent by {name}",)]))

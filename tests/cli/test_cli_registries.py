@@ -75,3 +75,13 @@ def test_registries_tells_who_pulls_a_model(scripted: Any, corral: Any, answer: 
         "a:latest is pulled and pushed by oci",
         "a:latest is lent by folders",
     ]
+
+
+def test_who_takes_addresses_alone_is_not_pushed_to(
+    scripted: Any, corral: Any, answer: Any
+) -> None:
+    hub = {"name": "hub", "form": "hf://USER/REPOSITORY"}
+    scripted.on("GET", "/api/registries", answer({"registries": [hub]}))
+    asked = {"registries": [hub], "name": "hf.co/u/r:latest", "answered_by": "hub"}
+    scripted.on("GET", "/api/registries?name=hf%3A%2F%2Fu%2Fr", answer(asked))
+    assert lines(corral("registries", "hf://u/r").out) == ["hf.co/u/r:latest is pulled by hub"]
