@@ -203,6 +203,7 @@ RUN_ELSEWHERE = {
     "registries.md": "plugins/oci/test_registries_page.py",
     "remote.md": "plugins/remote/test_remote_over_http.py",
     "onnx.md": "plugins/onnx/test_onnx_page.py",
+    "safetensors.md": "plugins/safetensors/test_safetensors_page.py",
     "ctransformers.md": "plugins/ctransformers/test_ctransformers_page.py",
 }
 
