@@ -78,12 +78,21 @@ class Upload:
 
     async def _begin(self) -> httpx.URL | None:
         """Ask for a place to send to; None: the registry had the blob in another repository."""
-        url = self._places.uploads
-        if self._layer.inherited_from and (source := _repository(self._layer.inherited_from)):
-            url = url.copy_merge_params({"from": source, "mount": self._layer.digest})
+        source = _repository(self._layer.inherited_from)
+        if source:
+            try:
+                return await self._ask_for_place({"from": source, "mount": self._layer.digest})
+            except RegistryUnavailableError:
+                raise
+            except RegistryError:
+                pass  # it may be no repository, or one that is not for us: the blob is sent
+        return await self._ask_for_place({})
+
+    async def _ask_for_place(self, mounting: dict[str, str]) -> httpx.URL | None:
+        url = self._places.uploads.copy_merge_params(mounting)
         async with self._session.ask(Ask("POST", url, body=b"")) as response:
             await check(response)
-            if response.status_code == _CREATED:
+            if mounting and response.status_code == _CREATED:
                 return None
             return self._next(response)
 
@@ -155,7 +164,7 @@ async def _check_part(response: httpx.Response) -> None:
 
 
 def _repository(model: str) -> str:
-    """Tell the repository of a model that a layer was inherited from; a file's name is none."""
+    """Tell the repository of a model that a layer was inherited from; empty: it is of none."""
     try:
         name = ModelName.parse(model)
     except InvalidNameError:

@@ -90,6 +90,19 @@ async def test_a_mount_that_is_not_possible_becomes_an_upload(
     assert registry.blobs[lab.digest_of(DATA)] == DATA
 
 
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_a_mount_that_the_registry_refuses_becomes_an_upload(
+    lab: Any, registry: Any, site: Any, status: int
+) -> None:
+    inherited = lab.layer(DATA) | {"from": "somebody/private:x"}
+    name = f"{registry.authority}/lib/m"
+    stored(lab, site, name, lab.manifest_of(CONFIG, inherited), CONFIG, DATA)
+    registry.script = lambda seen, reply: lab.Reply(status) if "mount" in seen.query else reply
+    await site.push(name)
+    assert len([seen for seen in registry.asked("POST") if "mount" in seen.query]) == 1
+    assert registry.blobs[lab.digest_of(DATA)] == DATA
+
+
 async def test_a_part_is_sent_to_the_storage_that_the_registry_names_without_credentials(
     lab: Any, registry: Any, elsewhere: Any, tmp_path: Path
 ) -> None:
