@@ -29,7 +29,7 @@ async def pull(request: Request[Any, Any, Any], corral: NamedDependency[Corral])
     base, marker = split_marker(sent)
     name = base if marker == "local" else sent  # a cloud marker is part of the name here
     if body.locked:
-        steps = corral.locking.pull_locked(name, body.locked, insecure=body.insecure)
+        steps = await corral.locking.pull_locked(name, body.locked, insecure=body.insecure)
     else:
         steps = corral.locking.pull(name, insecure=body.insecure)
     return await _answer(request, "pull", body, steps)

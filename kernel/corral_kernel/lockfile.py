@@ -25,7 +25,7 @@ from corral_kernel.errors import (
     InvalidNameError,
 )
 from corral_kernel.models import Layer
-from corral_kernel.names import ModelName, parse_digest
+from corral_kernel.names import ModelName, NameParts, parse_digest
 from corral_kernel.sources import Source, Sources
 from corral_kernel.store import Store
 from corral_kernel.store.blobs import digest_of
@@ -172,13 +172,12 @@ def parse(text: str) -> Mapping[ModelName, LockedModel]:
     entries = document.get("models", {})
     if not isinstance(entries, dict) or len(entries) > MAX_MODELS:
         raise InvalidLockError(f"the lock has no table 'models' of at most {MAX_MODELS} entries")
-    models: dict[ModelName, LockedModel] = {}
+    models: dict[NameParts, LockedModel] = {}
     for name, entry in entries.items():
         model = _read(name, entry)
-        if any(model.name.same_as(other) for other in models):
+        if models.setdefault(model.name.folded, model) is not model:
             raise InvalidLockError(f"the lock has {model.name.short} twice")
-        models[model.name] = model
-    return models
+    return {model.name: model for model in models.values()}
 
 
 def _read(name: str, entry: Any) -> LockedModel:

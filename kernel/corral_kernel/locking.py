@@ -93,7 +93,7 @@ class Locking:
         self._store.check_changes()
         return self._transfers.pull(name, insecure=insecure)
 
-    def pull_locked(
+    async def pull_locked(
         self, name: str, lock: str, *, insecure: bool = False
     ) -> AsyncGenerator[Progress]:
         """Make a model what a lock says; see `Transfers.pull_locked`.
@@ -109,7 +109,8 @@ class Locking:
         """
         self._store.check_changes()
         wanted = ModelName.parse(name)
-        for model in parse(lock).values():
+        models = await asyncio.to_thread(parse, lock)  # which takes seconds for a long one
+        for model in models.values():
             if model.name.same_as(wanted):
                 return self._transfers.pull_locked(model, insecure=insecure)
         raise InvalidLockError(f"the lock has no model {wanted.short}")

@@ -287,10 +287,12 @@ def test_a_server_of_a_lock_fetches_what_is_not_here_before_it_answers(
         (lambda _: 'version = 1\n[models]\n"a" = 3\n', "is no table"),
         (lambda _: "version = 1\n[models.a]\nsource = 3\n", "a source that is no text"),
         (lambda _: "version = 1\n[models.a]\n", "has no document"),
+        (lambda text: text + text[text.index("[models") :].replace("made", "MADE"), "twice"),
     ],
     ids=[
         "version", "nothing", "sizes", "digest", "name", "cut", "deep", "zeros",
         "no table", "no entry", "no text", "no document",
+        "twice",
     ],
 )  # fmt: skip
 def test_a_lock_that_was_changed_is_refused_by_what_is_wrong(
