@@ -274,6 +274,19 @@ def test_the_command_pushes_pulls_and_runs_with_bars_in_a_terminal(
     assert {"lib/run"} & {seen.path[4:11] for seen in registry.asked("GET", "/manifests/")}
 
 
+def test_the_command_makes_a_model_with_bars_in_a_terminal(lab: Any, tmp_path: Path) -> None:
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(f"FROM {TINY}\nSYSTEM Be brief.\n")
+    words = ("create", "small", "-q", "q8_0", "-f", str(modelfile))
+    with lab.running_server(tmp_path / "home") as server:
+        status, shown = in_a_terminal(server.url, tmp_path, *words)
+    assert status == 0, shown
+    size = len(TINY.read_bytes()) // 1000
+    assert re.search(r"copying file sha256:[0-9a-f]{12}.* 100%", shown)
+    assert re.search(rf"quantizing F32 model to Q8_0: 100% ▕█+▏ {size} KB", shown)
+    assert re.search(r"success +\x1b\[K(?:\x1b\[J)?\x1b\[\?25h\x1b\[\?2026l\s*$", shown)
+
+
 def in_a_terminal(url: str, home: Path, *words: str) -> tuple[int, str]:
     """Run the command where it sees a terminal; gives its status and what stands there."""
     ours, theirs = pty.openpty()
