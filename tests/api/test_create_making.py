@@ -202,7 +202,7 @@ def test_what_cannot_be_quantized_is_told_in_the_contract_s_words(kitchen: Kitch
     status, words = kitchen.refusal("m", **{"from": "wide"}, quantize="iq1_m")
     assert (status, words) == (
         400,
-        "IQ1_M needs an importance matrix: send the digest of one as 'imatrix'",
+        "IQ1_M needs an importance matrix: send the digest of one as 'imatrix' (--imatrix FILE)",
     )
     matrix = kitchen.upload(b"no matrix at all")
     status, words = kitchen.refusal("m", **{"from": "wide"}, quantize="q4_k_m", imatrix=matrix)

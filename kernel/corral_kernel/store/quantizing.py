@@ -159,7 +159,8 @@ class Quantizing:
         given = self._imatrix if with_matrix else ""
         if use == "needs" and not given:
             raise UnsupportedError(
-                f"{type_name} needs an importance matrix: send the digest of one as 'imatrix'"
+                f"{type_name} needs an importance matrix: send the digest of one as 'imatrix' "
+                "(--imatrix FILE)"
             )
         if use == "none" and given:
             raise UnsupportedError(f"{type_name} takes no importance matrix: leave 'imatrix' out")

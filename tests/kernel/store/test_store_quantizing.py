@@ -129,7 +129,7 @@ REFUSED = {
     "a type that needs a matrix": (
         {"quantize": "IQ1_S"},
         UnsupportedError,
-        "IQ1_S needs an importance matrix: send the digest of one as 'imatrix'",
+        r"IQ1_S needs an importance matrix: send the digest of one as 'imatrix' \(--imatrix FILE\)",
     ),
     "a type that takes none": (
         {"imatrix": "sha256:" + "0" * 64, "quantize": "Q8_0"},
