@@ -1,35 +1,23 @@
 """The kernel as the API sees it: models by name, completions, vectors."""
 
 import asyncio
-import logging
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from corral_kernel.addresses import parse_host
 from corral_kernel.calls import BackendChoice, Call, CompletionCall, EncodeCall, RunningModel
 from corral_kernel.chat_formats import settled, with_format
-from corral_kernel.choosing import load_failed
-from corral_kernel.completion import Completion, Encoding, Granted, begin, gather_vectors
+from corral_kernel.completion import Completion, Encoding, begin, gather_vectors
 from corral_kernel.completion_jobs import CompletionJobs, checked_format, with_untold
 from corral_kernel.contracts import Claim, RegistryPlaces
 from corral_kernel.durations import FOREVER
 from corral_kernel.environment import Settings
-from corral_kernel.errors import (
-    CorralError,
-    LoadError,
-    MissingCapabilityError,
-    ModelNotFoundError,
-    RemoteJobError,
-    UnsupportedError,
-    WorkerDiedError,
-    WorkerError,
-    WorkerHungError,
-)
+from corral_kernel.errors import CorralError, MissingCapabilityError, ModelNotFoundError
 from corral_kernel.fields import fields_of
 from corral_kernel.frames import Encode, Generate
+from corral_kernel.leasing import Leasing
 from corral_kernel.lockfile import read_lock
 from corral_kernel.locking import Locking, make_store
 from corral_kernel.makers import Makers
@@ -37,29 +25,22 @@ from corral_kernel.models import Model
 from corral_kernel.names import ModelName
 from corral_kernel.options import BACKEND
 from corral_kernel.planning import Plan, Planner
-from corral_kernel.plugins import KERNEL, Plugins
-from corral_kernel.prompts import (
-    check_template,
-    choose_template,
-)
+from corral_kernel.plugins import Plugins
+from corral_kernel.prompts import check_template, choose_template
 from corral_kernel.remotes import DEFAULT_REMOTES, RemotePolicy
-from corral_kernel.scheduler import Hold, Lease, Limits, Scheduler
+from corral_kernel.scheduler import Limits, Scheduler
 from corral_kernel.store import CreateRequest, Progress, create_model, shown_template
 from corral_kernel.store.requests import parse_base, parse_stub
-from corral_kernel.supervisor import JobLimits, JobStream, WorkerSetup
+from corral_kernel.supervisor import JobLimits, WorkerSetup
 from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_options
 from corral_kernel.tasks.comparing import Side, compare
 from corral_kernel.tasks.creating import carry_out
 from corral_kernel.tasks.process import TaskLimits
 from corral_kernel.telling import WarningLog
-from corral_kernel.threads import to_its_end
 from corral_kernel.transfers import Maker, Manner, Transfers, check_source
 
-T = TypeVar("T")
 NS = 1_000_000_000
 Need = Literal["completion", "embedding"]
-
-_log = logging.getLogger(__name__)
 
 
 def registry_places(settings: Settings) -> RegistryPlaces:
@@ -104,8 +85,7 @@ class Corral:
         self._planner = Planner(self.plugins, settings)
         self._jobs = CompletionJobs(self.plugins, go_template=settings.go_template)
         self._warned = WarningLog()
-        self._scheduler: Scheduler | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._leasing: Leasing | None = None
 
     async def start(self) -> None:
         """Clean the store up and begin to take requests."""
@@ -113,7 +93,7 @@ class Corral:
         await asyncio.to_thread(self.store.start_up)
         await self.locking.begin(insecure=settings.locked_insecure)
         self._planner.choosing.warn()
-        self._scheduler = Scheduler(
+        scheduler = Scheduler(
             Limits(
                 max_loaded=settings.max_loaded_models,
                 max_queue=settings.max_queue,
@@ -131,15 +111,14 @@ class Corral:
                 remotes=_allowed(settings),
             ),
         )
-        self._scheduler.start()
+        scheduler.start()
+        self._leasing = Leasing(scheduler, self.store, self.plugins)
 
     async def close(self) -> None:
         """End all transfers and workers."""
         await self.transfers.close()
-        if self._scheduler is not None:
-            await self._scheduler.close()
-        while self._background:
-            await asyncio.wait(self._background)
+        if self._leasing is not None:
+            await self._leasing.close()
         self.store.close()
 
     # ------------------------------------------------------------------------------- models
@@ -228,7 +207,7 @@ class Corral:
         return not of_cloud and bool(self._planner.choosing.bids(model))
 
     def chosen_template(self, model: Model) -> str:
-        """The template to show: of its TEMPLATE and the Jinja one in its weights that in use."""
+        """The template to show: of its TEMPLATE and the Jinja one in its weights the one in use."""
         if not (model.template and model.jinja_template) or model.is_remote:
             return shown_template(model)
         try:
@@ -239,7 +218,7 @@ class Corral:
     def running(self) -> list[RunningModel]:
         """Loaded models, the latest to expire first."""
         never = float("inf")
-        instances = self._started.running()
+        instances = self._started.scheduler.running()
         instances.sort(key=lambda i: never if i.expires_at is None else i.expires_at, reverse=True)
         return [
             RunningModel(
@@ -270,7 +249,7 @@ class Corral:
         """
         self._check_remote(call.model)
         plan = self._planner.plan(call.model, call.options)
-        lease, _load_ns = await self._lease(call, plan)
+        lease, _load_ns = await self._started.lease(call, plan)
         warnings = (*plan.warnings, *lease.warnings, *plan.told_by(lease.info))
         lease.release()
         self._warned.add(warnings)
@@ -279,7 +258,7 @@ class Corral:
     async def unload(self, model: Model) -> None:
         """Have a model go as soon as nobody uses it; returns at once, loaded or not."""
         for key in self._planner.keys(model):
-            self._started.expire(key)
+            self._started.scheduler.expire(key)
 
     async def complete(self, call: CompletionCall) -> Completion:
         """Begin an answer; returns with its first piece.
@@ -298,7 +277,7 @@ class Corral:
         constraint = await checked_format(call, plan, self.plugins)
         job = self._jobs.make(call, plan, constraint)
         plan = with_untold(plan, call, job)
-        completion = await self._begin(call, plan, job, begin)
+        completion = await self._started.begin(call, plan, job, begin)
         self._warned.add(completion.warnings)
         return completion
 
@@ -318,7 +297,7 @@ class Corral:
             dimensions=max(0, call.dimensions),
             target=call.model.config.remote_model,
         )
-        encoding = await self._begin(call, plan, job, gather_vectors)
+        encoding = await self._started.begin(call, plan, job, gather_vectors)
         self._warned.add(encoding.warnings)
         return encoding
 
@@ -340,7 +319,7 @@ class Corral:
         def make_job(completion: CompletionCall, plan: Plan) -> Generate:
             return self._jobs.make(completion, plan, "")
 
-        return compare((first, second), call.prompts, self._lease_alone, make_job)
+        return compare((first, second), call.prompts, self._started.lease_alone, make_job)
 
     # ---------------------------------------------------------------------------- privately
 
@@ -351,9 +330,9 @@ class Corral:
         return Side(letter=letter, call=call, plan=plan)
 
     @property
-    def _started(self) -> Scheduler:
-        assert self._scheduler is not None, "start() comes first"
-        return self._scheduler
+    def _started(self) -> Leasing:
+        assert self._leasing is not None, "start() comes first"
+        return self._leasing
 
     def _check_remote(self, model: Model) -> None:
         if model.is_remote:
@@ -365,93 +344,6 @@ class Corral:
         if needs not in plan.want.claim.capabilities:
             raise MissingCapabilityError(call.model.name.short, (needs,))
         return plan
-
-    async def _lease(self, call: Call, plan: Plan) -> tuple[Lease, int]:
-        asked_ns = time.perf_counter_ns()
-        if call.model.owner:
-            await asyncio.to_thread(self.store.verify, call.model)
-        hold = None
-        if call.model.folder:
-            hold = await asyncio.to_thread(self.store.lay_out, call.model)
-        try:
-            kept = await self._keep(call.model)
-            lease = await self._started.acquire(plan.want, call.keep_alive_ns, kept)
-        except (LoadError, RemoteJobError, WorkerDiedError) as error:
-            raise load_failed(error, plan.want.name, plan.choice) from error
-        finally:
-            if hold:
-                hold.release()  # from now on the worker's own lock keeps the folder
-        return lease, time.perf_counter_ns() - asked_ns
-
-    async def _keep(self, model: Model) -> Hold | None:
-        """Keep the files of a model from being deleted while a worker has them."""
-        if model.owner or not model.files:
-            return None
-        uses: list[Callable[[], None]] = []
-
-        def let_go() -> None:
-            for use in uses:
-                self._in_background(use)
-
-        try:
-            await to_its_end(lambda: uses.append(self.store.use(model)))
-        except asyncio.CancelledError:
-            let_go()
-            raise
-        return Hold(model.digest, let_go)
-
-    def _in_background(self, work: Callable[[], None]) -> None:
-        """Do what nobody waits for in a thread; `close` does wait."""
-        task = asyncio.create_task(asyncio.to_thread(work))
-        self._background.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            _log.warning("clean-up after a model was unloaded: %s", error)
-
-    async def _lease_alone(self, call: Call, plan: Plan) -> tuple[Lease, int]:
-        """As `_lease`, for what nobody else will want: it is not loaded on once nobody waits."""
-        try:
-            return await self._lease(call, plan)
-        except asyncio.CancelledError:
-            self._started.expire(plan.want.key)
-            raise
-
-    async def _begin(
-        self,
-        call: Call,
-        plan: Plan,
-        job: Generate | Encode,
-        start: Callable[[JobStream, Granted], Awaitable[T]],
-    ) -> T:
-        """Begin a job on a worker that has the model; on another one if that worker dies first."""
-        warnings = plan.warnings
-        for attempt in ("first", "last"):
-            lease, load_ns = await self._lease(call, plan)
-            warnings = (*warnings, *lease.warnings)
-            if plan.adapters and "adapters" not in lease.info.capabilities:
-                lease.release()
-                raise UnsupportedError(f"backend {plan.want.claim.backend!r} applies no adapters")
-            try:
-                granted = Granted(load_ns, (*warnings, *plan.told_by(lease.info)))
-                return await start(lease.submit(job), granted)
-            except (WorkerDiedError, WorkerHungError) as error:
-                if attempt == "last" or self._is_to_blame(job, error):
-                    raise
-        raise AssertionError("the last attempt returns or raises")
-
-    def _is_to_blame(self, job: Generate | Encode, error: WorkerError) -> bool:
-        """Whether a worker hung with this job alone, and plugins' code in every step of it.
-
-        To run it once more would only hang another worker for as long.
-        """
-        if not isinstance(error, WorkerHungError) or not isinstance(job, Generate):
-            return False
-        names = {sampler.name for sampler in job.chain.samplers}
-        giving = (self.plugins.samplers[name][0] for name in names)
-        return error.alone and (bool(job.constraint) or any(p is not KERNEL for p in giving))
 
 
 def _allowed(settings: Settings) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ QUESTION, ANSWER = "capital of France?", "Paris."
 
 def instances(kernel: Any) -> dict[str, Any]:
     """Loaded models by the name that loaded them."""
-    return {i.want.model.name.model: i for i in kernel.corral._scheduler.running()}
+    return {i.want.model.name.model: i for i in kernel.corral._started.scheduler.running()}
 
 
 def pid(kernel: Any, name: str) -> int:

@@ -100,7 +100,7 @@ async def test_a_sampler_may_take_its_time_over_many_tokens(plugin_kernel: Any) 
 
 async def test_the_worker_is_the_same_after_all_that(plugin_kernel: Any) -> None:
     def pids() -> set[int]:
-        return {each.worker.pid for each in plugin_kernel.corral._scheduler.running()}
+        return {each.worker.pid for each in plugin_kernel.corral._started.scheduler.running()}
 
     await plugin_kernel.raw("endless-tiny", "one two")
     before = pids()

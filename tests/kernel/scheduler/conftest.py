@@ -51,7 +51,7 @@ class Kernel:
 
     @property
     def scheduler(self) -> Any:
-        return self.corral._scheduler
+        return self.corral._started.scheduler
 
     def pid(self, name: str = "") -> int | None:
         """The process that has a model loaded, or loads it."""

@@ -188,8 +188,8 @@ class RunningKernel:
     def loaded(self, model: str) -> list[Instance]:
         """Where a model is loaded: one place at most, or where it is on its way out too."""
         key = self.run(self._key(model))
-        running = self.corral._started.running()  # noqa: SLF001 - nobody else needs processes
-        return [instance for instance in running if instance.want.key == key]
+        leasing = self.corral._started  # noqa: SLF001 - nobody else needs processes
+        return [each for each in leasing.scheduler.running() if each.want.key == key]
 
     async def _key(self, model: str) -> str:
         found = await self.corral.find(model)
