@@ -15,6 +15,7 @@ from corral_kernel.contracts import Ingredients, Repository
 from corral_kernel.errors import RegistryError
 from corral_kernel.gguf.filenames import is_gguf
 from corral_kernel.models import FILE_TYPE, Layer
+from corral_kernel.store.blobs import digest_of
 
 MAX_SMALL_BYTES: Final = 32 << 20
 """Of a file that the Hub tells no SHA-256 of: it is kept in memory until it is stored."""
@@ -78,7 +79,7 @@ class HubRepository(Repository):
         contents = await asyncio.gather(*(self._content(f, MAX_SMALL_BYTES) for f in files))
         found = {}
         for file, content in zip(files, contents, strict=True):
-            found[file.name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+            found[file.name] = await asyncio.to_thread(digest_of, content)
             self._small[found[file.name]] = content
         return found
 
@@ -107,11 +108,13 @@ class HubRepository(Repository):
         assert self._fetcher is not None
         async with self._slots:
             content = await self._fetcher.whole(file)
-        if file.git and not file.sha256 and _git_name(content) != file.git:
-            raise RegistryError(
-                f"{file.name} is not what the Hub says that it is: its Git name is "
-                f"{_git_name(content)}, not {file.git}"
-            )
+        if file.git and not file.sha256:
+            git = await asyncio.to_thread(_git_name, content)
+            if git != file.git:
+                raise RegistryError(
+                    f"{file.name} is not what the Hub says that it is: its Git name is "
+                    f"{git}, not {file.git}"
+                )
         return content
 
 
