@@ -1,6 +1,5 @@
 """GGUF files that belong together: the parts of a split model, and what goes with a model."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -8,8 +7,8 @@ from typing import Final
 from corral_cli.errors import CommandError
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import read_header
+from corral_kernel.gguf.filenames import SUFFIX, split_of
 
-_PART: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MOST_PARTS: Final = 1000
 _SENT: Final = ("model", "projector", "adapter")  # an importance matrix, say, is not
 
@@ -20,13 +19,12 @@ def whole_set(path: Path) -> tuple[Path, ...]:
     Raises:
         CommandError: If a part is missing.
     """
-    found = _PART.fullmatch(path.name)
+    found = split_of(path.stem) if path.suffix == SUFFIX else None
     if found is None:
         return (path,)
-    count = int(found["count"])
-    if not 1 <= int(found["number"]) <= count <= _MOST_PARTS:
+    stem, number, count = found
+    if not 1 <= number <= count <= _MOST_PARTS:
         return (path,)
-    stem = found["stem"]
     parts = [path.with_name(f"{stem}-{part:05}-of-{count:05}.gguf") for part in range(1, count + 1)]
     missing = [part.name for part in parts if not part.is_file()]
     if missing:

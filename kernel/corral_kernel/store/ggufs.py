@@ -1,6 +1,5 @@
 """Uploaded GGUF files as layers: what each is, and the parts of split ones put together."""
 
-import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -8,6 +7,7 @@ import msgspec
 
 from corral_kernel.errors import InvalidModelError, InvalidRequestError, NotGgufError
 from corral_kernel.gguf import GgufHeader
+from corral_kernel.gguf.filenames import SUFFIX, is_gguf, split_of
 from corral_kernel.gguf.rewriting import Rewriting, merge, with_text
 from corral_kernel.models import ADAPTER_TYPE, PROJECTOR_TYPE, WEIGHTS_TYPE, Layer
 from corral_kernel.store.files import store_errors
@@ -15,7 +15,6 @@ from corral_kernel.store.layering import Layers
 from corral_kernel.store.making import told
 from corral_kernel.store.steps import Progress, Steps
 
-_PART: Final = re.compile(r"^(?P<whole>.+)-[0-9]{5}-of-[0-9]{5}\.gguf$", re.IGNORECASE)
 _PROJECTOR_TYPES: Final = ("projector_type", "vision.projector_type", "audio.projector_type")
 _FIRST_PROJECTOR: Final = "mlp"  # what files of before that key are
 _WRITING_DIGEST: Final = "0000000000000000002"  # clients tell bars apart by it
@@ -42,8 +41,8 @@ def gguf_files(layers: Layers, files: Mapping[str, str]) -> Steps[list[GgufFile]
         yield Progress("parsing GGUF")
         file = read_gguf(layers, file_name, digest)
         if file.header.split_count > 1:
-            match = _PART.match(file_name)
-            parts.setdefault(match["whole"] if match else "", []).append(file)
+            part = split_of(file_name[: -len(SUFFIX)]) if is_gguf(file_name) else None
+            parts.setdefault(part[0] if part else "", []).append(file)
         elif _lacks_projector_type(file):
             yield Progress("updating GGUF projector metadata")
             plan = with_text(
