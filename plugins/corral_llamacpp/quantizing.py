@@ -35,7 +35,6 @@ def quantize(work: Work, type_name: str, imatrix: Path | None) -> Sequence[MadeF
     matrix = read_imatrix(imatrix) if imatrix else {}
     params = lib.llama_model_quantize_default_params()
     params.ftype = FILE_TYPES[type_name].number
-    params.nthread = work.threads
     params.max_buf_size = _ROWS_BYTES
     entries, keep_alive = _entries(matrix)
     if entries is not None:

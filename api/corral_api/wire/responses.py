@@ -23,13 +23,6 @@ class ErrorResponse(Answer, frozen=True, kw_only=True):
     error: str
 
 
-class UnauthorizedResponse(Answer, frozen=True, kw_only=True):
-    """The answer to who is not signed in to a cloud service."""
-
-    error: str
-    signin_url: str
-
-
 class VersionResponse(Answer, frozen=True, kw_only=True):
     """`GET /api/version`: the level of the API that is spoken, and Corral's own version."""
 

@@ -95,7 +95,6 @@ class Work(Struct, frozen=True, kw_only=True):
             whatever else lies in it.
         report: To be called with the bytes that are done and with all that there are to do, often;
             the first number only grows. A task in which it does not grow for long is killed.
-        threads: CPU threads to use; 0: as many as the library likes.
     """
 
     source: Source
@@ -103,7 +102,6 @@ class Work(Struct, frozen=True, kw_only=True):
     files: tuple[FileRef, ...]
     folder: Path
     report: Callable[[int, int], None]
-    threads: int = 0
 
     def path(self, name: str) -> Path:
         """Path of the source's file of a name.

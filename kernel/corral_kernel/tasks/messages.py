@@ -25,7 +25,6 @@ class Task(Frame, frozen=True, kw_only=True):
         private: What the offer told.
         files: Of the source.
         folder: Where to put what is made.
-        threads: CPU threads to use; 0: as many as the library likes.
     """
 
     plugin: str
@@ -34,7 +33,6 @@ class Task(Frame, frozen=True, kw_only=True):
     private: dict[str, str]
     files: tuple[FileRef, ...]
     folder: str
-    threads: int = 0
 
 
 class Convert(Task, frozen=True, kw_only=True, tag="convert"):

@@ -32,12 +32,10 @@ class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         debug: Have them log more.
         timeout_s: Without any progress; infinite: none.
-        threads: CPU threads of each; 0: as many as its library likes.
     """
 
     debug: bool = False
     timeout_s: float = 900.0
-    threads: int = 0
 
 
 async def run_task(
@@ -63,7 +61,7 @@ async def run_task(
     except OSError as error:
         raise TaskError(f"no process for {doing} can be started: {error}") from error
     try:
-        process.begin(msgspec.structs.replace(task, threads=task.threads or limits.threads))
+        process.begin(task)
         while True:
             message = await process.next()
             yield message

@@ -74,7 +74,6 @@ def _work(
         files=task.files,
         folder=Path(task.folder),
         report=report,
-        threads=task.threads,
     )
     if isinstance(task, Convert):
         return _named(plugins.converters, task.maker).convert(work)
