@@ -141,7 +141,7 @@ def _depth(source: str) -> int:
 def _call(node: ast.expr, source: str) -> Call:
     if not isinstance(node, ast.Call) or node.args:
         raise MalformedCallError("a list of what are no calls with named arguments")
-    name = ast.unparse(node.func)
+    name = _dotted(node.func)
     if not _NAME.match(name):
         raise MalformedCallError("a call of what is no name")
     arguments: dict[str, Any] = {}
@@ -153,6 +153,15 @@ def _call(node: ast.expr, source: str) -> Call:
         return Call(name, write_json(arguments))
     except ValueError as error:  # a whole number of too many digits
         raise MalformedCallError(str(error)) from None
+
+
+def _dotted(node: ast.expr) -> str:
+    """Give `a.b.c`, however long, or nothing if it is none."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
 
 
 def _value(node: ast.expr, source: str) -> Any:
