@@ -18,6 +18,7 @@ class NamedJson(CallForm):
 
     Attributes:
         before: What stands before the name.
+        named: The mark in `before` that the name follows; before it may stand anything.
         between: What stands between name and object.
         behind: What stands behind the object and means nothing.
         numbered: Behind the name stands `:` and the number of the call.
@@ -28,6 +29,7 @@ class NamedJson(CallForm):
     """
 
     before: str = ""
+    named: str = ""
     between: str = ""
     behind: str = ""
     numbered: bool = False
@@ -66,6 +68,7 @@ class NamedJson(CallForm):
         for mark in (self.between.strip(), self.skipped):
             if mark:
                 name = name.partition(mark)[0]
+        name = name.rpartition(self.named)[2] if self.named else name
         name = name.strip().removeprefix(self.before.strip()).strip()
         if self.numbered:
             name = re.sub(r":\d+\Z", "", name)

@@ -30,7 +30,7 @@ def plan_of(family: Family, spec: AnswerSpec) -> Plan | None:
     tools = Tools(spec.tools)
     thinking = family.thinking
     where = "off" if thinking is None else thinking.where(spec)
-    forced = _forced(family, tools) if spec.force_call else spec.answer and (spec.answer,)
+    forced = _forced(family, tools, spec) if spec.force_call else spec.answer and (spec.answer,)
     if forced:
         if thinking is None or where == "off":
             return Plan(steps=forced)
@@ -40,7 +40,7 @@ def plan_of(family: Family, spec: AnswerSpec) -> Plan | None:
             (Literal(text=thinking.open), thought, gap) if where == "before" else (thought, gap)
         )
         return Plan(steps=(*before, *forced))
-    triggers = _triggers(family, tools) if spec.calls and spec.constrain_tools else ()
+    triggers = _triggers(family, tools, spec) if spec.calls and spec.constrain_tools else ()
     answer = Free(triggers=triggers)
     if thinking is None or where == "off":
         return Plan(steps=(answer,)) if triggers else None
@@ -54,21 +54,32 @@ def plan_of(family: Family, spec: AnswerSpec) -> Plan | None:
     return Plan(steps=(Free(triggers=(opening, *triggers)),))
 
 
-def _forced(family: Family, tools: Tools) -> tuple[Step, ...]:
+def _forced(family: Family, tools: Tools, spec: AnswerSpec) -> tuple[Step, ...]:
+    begun = family.begun(spec)
     for way in family.calls:
         form = way.form.single()
         grammar = form.grammar(tools, begun=not way.begin) if len(tools) else None
         if grammar is not None:
             begin = way.begin + way.before if way.begin else way.form.opening
-            return (Literal(text=begin), *_call(way, grammar))
+            if begun is not None:
+                begin = begin.removeprefix(begun.begin)
+            before = (Literal(text=begin),) if begin else ()
+            return (*before, *_call(way, grammar))
     raise UnsupportedError(
         f"a model of the family {family.name!r} cannot be made to call a tool: "
         'leave tool_choice out, or set it to "auto"'
     )
 
 
-def _triggers(family: Family, tools: Tools) -> tuple[Trigger, ...]:
+def _triggers(family: Family, tools: Tools, spec: AnswerSpec) -> tuple[Trigger, ...]:
     found = []
+    if (begun := family.begun(spec)) is not None:
+        heads = ((begun.form.head(name), name) for name in tools)
+        for head, name in heads:
+            if head:
+                arguments = json.dumps(tools.schema(name)).encode()
+                held = Constrained(kind="schema", format=arguments)
+                found.append(Trigger(mark=head, steps=(held,), at_start=True))
     for way in family.calls:
         grammar = way.form.grammar(tools, begun=not way.begin) if len(tools) else None
         if grammar is None:

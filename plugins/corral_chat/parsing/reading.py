@@ -53,6 +53,8 @@ class TableParser(OutputParser):
         self._answer_marks = MarkFinder((*self._begins, *family.dropped, *family.ends))
         self.kept = family.kept
         self._text = ""  # waits
+        begun = family.begun(spec)
+        self._lead = "" if begun is None else begun.begin  # in the prompt
         self._blank = ""  # white space that counts only if more follows
         self._events: list[OutputEvent] = []
         self._count = 0  # of calls
@@ -76,7 +78,9 @@ class TableParser(OutputParser):
 
     def feed(self, text: str) -> Sequence[OutputEvent]:
         """Take the next piece of text."""
-        self._text += text
+        if text:
+            self._text += self._lead + text
+            self._lead = ""
         return self._run()
 
     def finish(self, reason: EndReason) -> Sequence[OutputEvent]:

@@ -111,6 +111,14 @@ class Family(ChatParser):
             marks += [calls.begin, calls.end, *calls.form.marks]
         return frozenset(mark.strip() for mark in marks if mark.strip())
 
+    def begun(self, spec: AnswerSpec) -> Calls | None:
+        """Give the row whose mark the prompt ends with, so that an answer lacks it."""
+        last = spec.last
+        if last is not None and last.role == "assistant" and last.content:
+            return None  # that message goes on
+        ends = spec.prompt_end
+        return next((row for row in self.calls if row.begin and ends.endswith(row.begin)), None)
+
     def recognises(self, template: str) -> float:
         """Tell by the texts in a template whether it is of this family."""
         if not self.template_has or not all(text in template for text in self.template_has):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from corral_chat.parsing.forms import Call, CallForm, MalformedCallError, Tools
 from corral_chat.parsing.json_calls import JsonCalls, literal
-from corral_chat.parsing.json_text import write_json
+from corral_chat.parsing.json_text import read_json, write_json
 from corral_chat.parsing.rules import plain_properties
-from corral_chat.parsing.typed import CannotHoldError, typed_value, value_rule
+from corral_chat.parsing.typed import CannotHoldError, typed_value, types_of, value_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class TaggedCalls(CallForm):
         end: Behind the last argument; empty: nothing.
         pad: What stands around a value; one of it is no part of that.
         gap: What a plan writes between the tags.
+        written: Behind the name, when a plan writes it, if that is more than `named`.
+        kinds: Instead of `valued`: what says of a value that it is text as it stands (of the type
+            `string`), or JSON of one of some types.
         completes: A call that breaks off is read as if it ended there.
         json_too: A JSON object is read as well.
         aliases: Names that models write for tools of another name, where those are declared.
@@ -42,6 +46,8 @@ class TaggedCalls(CallForm):
     end: str = "</function>"
     pad: str = "\n"
     gap: str = "\n"
+    written: str = ""
+    kinds: tuple[tuple[str, frozenset[str]], ...] = ()
     completes: bool = False
     json_too: bool = False
     aliases: tuple[tuple[str, str], ...] = ()
@@ -65,8 +71,8 @@ class TaggedCalls(CallForm):
         name = self._alias(reader.name(), tools)
         arguments: dict[str, Any] = {}
         while (found := reader.argument()) is not None:
-            key, value = found
-            arguments[key] = typed_value(value, tools.property(name, key))
+            key, value, types = found
+            arguments[key] = _value(value, types, tools.property(name, key))
         reader.close()
         return Call(name, write_json(arguments))
 
@@ -90,12 +96,13 @@ class TaggedCalls(CallForm):
     def _branch(self, place: int, name: str, tools: Tools, rules: list[str]) -> str:
         schema = tools.schema(name)
         properties, required = plain_properties(schema)
-        parts = [literal(self.open + name + self.named + self.gap)]
+        parts = [literal(self.open + name + (self.written or self.named) + self.gap)]
         for number, (key, inner) in enumerate(properties.items()):
             rule = f"call_{place}_{number}"
-            before = literal(self.key + key + self.gap.join(self.valued) + self.pad)
+            between, held = self._kind(inner) if self.kinds else (self.gap.join(self.valued), inner)
+            before = literal(self.key + key + between + self.pad)
             rules.append(f"{rule}: {before} {rule}_value")
-            rules.append(value_rule(f"{rule}_value", inner, self.pad + self.close, schema))
+            rules.append(value_rule(f"{rule}_value", held, self.pad + self.close, schema))
             after = f" {literal(self.gap)}" if self.gap else ""
             wanted = key in required
             parts.append(f"{rule}{after}" if wanted else f"({rule}{after})?")
@@ -104,12 +111,35 @@ class TaggedCalls(CallForm):
         rules.append(f"call_{place}: {' '.join(parts)}")
         return f"call_{place}"
 
+    def _kind(self, schema: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """Choose what a plan writes before a value of a schema, and what that is held to then."""
+        types = types_of(schema) or {"string"}
+        if len(types) > 1 and "string" in types:
+            types, schema = {"string"}, {"type": "string"}
+        values = schema.get("enum", [schema.get("const")] if "const" in schema else [])
+        if any(isinstance(value, str) != ("string" in types) for value in values):
+            raise CannotHoldError
+        for text, of in self.kinds:
+            if types <= of:
+                return text, schema
+        raise CannotHoldError
 
-def invokes(mark: str = "") -> TaggedCalls:
+
+def _value(text: str, types: frozenset[str], schema: Mapping[str, Any]) -> Any:
+    if "string" in types:
+        return text
+    if types:
+        with suppress(MalformedCallError):
+            return read_json(text)
+    return typed_value(text, schema)
+
+
+def invokes(mark: str = "", kinds: tuple[tuple[str, frozenset[str]], ...] = ()) -> TaggedCalls:
     """Give the form of `<invoke name="f"><parameter name="a">1</parameter></invoke>`.
 
     Args:
         mark: Stands at the beginning of the name of each tag.
+        kinds: As `TaggedCalls` has it.
     """
     return TaggedCalls(
         open=f'<{mark}invoke name="',
@@ -119,6 +149,7 @@ def invokes(mark: str = "") -> TaggedCalls:
         close=f"</{mark}parameter>",
         end=f"</{mark}invoke>",
         pad="",
+        kinds=kinds,
     )
 
 
@@ -129,7 +160,9 @@ class _Reader:
         self._form, self._text, self._at = form, text, 0
         behind = [re.escape(tag) for tag in (form.key, form.end) if tag]
         self._closing = re.compile(rf"{re.escape(form.close)}(?=\s*(?:{'|'.join(behind)}|\Z))")
-        self._between = re.compile(r"\s*".join(map(re.escape, form.valued)))
+        self._kinds = dict(form.kinds)
+        plain = r"\s*".join(map(re.escape, form.valued))
+        self._between = re.compile("|".join([*map(re.escape, self._kinds), plain]))
 
     @property
     def is_over(self) -> bool:
@@ -142,10 +175,10 @@ class _Reader:
         name = self._up_to(form.named) if form.named else self._up_to_first(form.key, form.end)
         if not name.strip():
             raise MalformedCallError("empty function name")
-        return name.strip().strip('"')
+        return name.strip().strip('"').partition('"')[0]
 
-    def argument(self) -> tuple[str, str] | None:
-        """Read the next argument; None: there is none."""
+    def argument(self) -> tuple[str, str, frozenset[str]] | None:
+        """Read the next argument, and of which types it says it is; None: there is none."""
         form = self._form
         if not self._take(form.key):
             return None
@@ -159,7 +192,8 @@ class _Reader:
         stop = closed.start() if closed else len(self._text)
         self._at = closed.end() if closed else len(self._text)
         value = self._text[met.end() : stop]
-        return key, value.removeprefix(form.pad).removesuffix(form.pad)
+        types = self._kinds.get(met.group(), frozenset())
+        return key, value.removeprefix(form.pad).removesuffix(form.pad), types
 
     def close(self) -> None:
         form = self._form

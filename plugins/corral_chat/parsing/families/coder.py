@@ -12,6 +12,11 @@ _SEED = Thinking(open="<seed:think>", close="</seed:think>")
 
 
 _DSML = "｜DSML｜"
+_JSON_TYPES = frozenset({"integer", "number", "boolean", "array", "object", "null"})
+_DSML_KINDS = (
+    ('" string="true">', frozenset({"string"})),
+    ('" string="false">', _JSON_TYPES),
+)
 
 FAMILIES = (
     Family(
@@ -90,7 +95,7 @@ FAMILIES = (
         thinking=Thinking(),
         calls=tuple(
             Calls(
-                form=invokes(_DSML),
+                form=invokes(_DSML, _DSML_KINDS),
                 begin=f"<{_DSML}{name}>",
                 end=f"</{_DSML}{name}>",
                 before="\n",

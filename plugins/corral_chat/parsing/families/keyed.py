@@ -1,4 +1,4 @@
-"""A name, then keys and values between tags: GLM 4.5 and later, Laguna, Ling, Spark."""
+"""A name, then keys and values between tags: GLM 4.5 and later, Laguna, Ling, Spark, Hy3."""
 
 from dataclasses import replace
 
@@ -26,6 +26,14 @@ _LINES = replace(
         ("edit_file", "edit"),
         ("web_fetch", "webfetch"),
     ),
+)
+_HY = replace(
+    _KEYED,
+    named="<tool_sep:opensource>",
+    key="<arg_key:opensource>",
+    valued=("</arg_key:opensource>", "<arg_value:opensource>"),
+    close="</arg_value:opensource>",
+    gap="\n",
 )
 _BEGIN, _END = "<tool_call>", "</tool_call>"
 _GLM = Calls(form=_KEYED, begin=_BEGIN, end=_END)
@@ -61,5 +69,13 @@ FAMILIES = (
         calls=(_GLM,),
         template_has=("<arg_key>", "<arg_value>"),
         certainty=0.8,
+    ),
+    Family(
+        name="hy3",
+        thinking=Thinking(open="<think:opensource>", close="</think:opensource>", gap=""),
+        calls=(Calls(form=_HY, begin="<tool_call:opensource>", end="</tool_call:opensource>"),),
+        dropped=("<tool_calls:opensource>", "</tool_calls:opensource>"),
+        template_has=("<tool_sep{}>", "<arg_key{}>"),
+        certainty=0.9,
     ),
 )

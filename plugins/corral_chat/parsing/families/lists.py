@@ -36,8 +36,9 @@ FAMILIES = (
     ),
     Family(
         name="command-r",
-        calls=(
-            Calls(form=_COMMAND_R, begin="Action: ```json", before="\n", after="\n", end="```"),
+        calls=tuple(
+            Calls(form=_COMMAND_R, begin=begin, before="\n", after="\n", end="```")
+            for begin in ("Action: ```json", "Action:\n```json")
         ),
         template_has=("Action:", "```json", "tool_name"),
         certainty=0.8,

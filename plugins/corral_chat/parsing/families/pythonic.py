@@ -26,6 +26,14 @@ FAMILIES = (
         template_lacks=("<|tool_call_start|>",),
         certainty=0.7,
     ),
+    Family(
+        name="lfm-bare",
+        thinking=Thinking(),
+        calls=_LFM,
+        template_has=("List of tools: [", "<|im_start|>"),
+        template_lacks=("<|tool_call_start|>", "<|tool_list_start|>", "<tool_call>"),
+        certainty=0.4,
+    ),
     Family(name="olmo3", calls=(_OLMO,)),
     Family(name="olmo3-think", thinking=Thinking(starts_inside=True)),
     Family(

@@ -51,6 +51,13 @@ ATEM = (
     + INVOKE.replace("</", "</atem:").replace("<i", "<atem:i").replace("<p", "<atem:p")
     + "\n</atem:function_calls>"
 )
+DSML_KINDS = DSML.replace('name="city">', 'name="city" string="true">').replace(
+    'name="days">', 'name="days" string="false">'
+)
+HY = "<tool_call:opensource>get_weather<tool_sep:opensource>\n<arg_key:opensource>city</arg_key:opensource>\n<arg_value:opensource>Oslo</arg_value:opensource>\n<arg_key:opensource>days</arg_key:opensource>\n<arg_value:opensource>3</arg_value:opensource>\n</tool_call:opensource>"
+SOLAR = f"<|tool_call:begin|>abcdefgh1<|tool_call:name|>get_weather<|tool_call:args|>{ARGUMENTS}<|tool_call:end|>"
+KIMI_3 = '<|open|>call tool="get_weather" index="1"<|sep|><|open|>argument key="city" type="string"<|sep|>Oslo<|close|>argument<|sep|><|open|>argument key="days" type="number"<|sep|>3<|close|>argument<|sep|><|close|>call<|sep|>'
+KIMI_3_SEARCH = '<|open|>call tool="search" index="2"<|sep|><|open|>argument key="q" type="string"<|sep|>Paris<|close|>argument<|sep|><|close|>call<|sep|>'
 TOOL = Read(calls=(THREE,))
 BOTH = Read(calls=(THREE, PARIS))
 
@@ -87,6 +94,35 @@ ANSWERS: list[tuple[str, str, Read]] = [
         f"Yes. <｜DSML｜tool_calls>\n{DSML}\n</｜DSML｜tool_calls>",
         Read("Yes.", calls=(THREE,)),
     ),
+    (
+        "deepseek-v3.2",
+        f"<think>Hm.</think>\n\n<｜DSML｜tool_calls>\n{DSML_KINDS}\n</｜DSML｜tool_calls>",
+        Read("", "Hm.", (THREE,)),
+    ),
+    (
+        "hy3",
+        f"<think:opensource>Hm.</think:opensource><tool_calls:opensource>\n{HY}\n{HY}\n</tool_calls:opensource>",
+        Read("", "Hm.", (THREE, THREE)),
+    ),
+    (
+        "kimi-k3",
+        f"<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>Yes.<|close|>response<|sep|><|open|>tools<|sep|>{KIMI_3}{KIMI_3_SEARCH}<|close|>tools<|sep|><|close|>message<|sep|>",
+        Read("Yes.", "Hm.", (THREE, PARIS)),
+    ),
+    (
+        "solar-open",
+        f"<|think|>Hm.<|end|><|begin|>assistant<|tool_calls|>{SOLAR}{SOLAR}<|calls|>",
+        Read("", "Hm.", (THREE, THREE)),
+    ),
+    (
+        "solar-open",
+        "<|think|>Hm.<|end|><|begin|>assistant<|content|>Yes.<|end|>",
+        Read("Yes.", "Hm."),
+    ),
+    ("gigachat3", f"<|message_sep|>\n\nfunction call<|role_sep|>\n{JSON}<|message_sep|>", TOOL),
+    ("gigachat3", f"function call<|role_sep|>\n{JSON}", TOOL),
+    ("gigachat3.1", f"Yes.<|function_call|>{JSON}<|message_sep|>", Read("Yes.", calls=(THREE,))),
+    ("lfm-bare", f"<think>Hm.</think>{LFM}", Read("", "Hm.", (THREE,))),
     ("glm-4.7", f"Hm.</think>{GLM}", Read("", "Hm.", (THREE,))),
     ("glm-4.7", GLM.removesuffix("</tool_call>"), TOOL),
     ("glm-ocr", GLM_LINES, TOOL),
@@ -134,6 +170,11 @@ ANSWERS: list[tuple[str, str, Read]] = [
     (
         "command-r",
         f'Action: ```json\n[\n    {{"tool_name": "get_weather", "parameters": {ARGUMENTS}}}\n]\n```',
+        TOOL,
+    ),
+    (
+        "command-r",
+        f'Action:\n```json\n[\n    {{"tool_name": "get_weather", "parameters": {ARGUMENTS}}}\n]```',
         TOOL,
     ),
     ("granite", f"<|tool_call|>[{JSON}]", TOOL),

@@ -1,0 +1,70 @@
+"""What a prompt has begun already, and what values say of themselves."""
+
+# ruff: noqa: RUF001 - DeepSeek's marks have wide bars
+
+import msgspec
+import pytest
+
+from corral_chat.parsing.families import families
+from corral_kernel.contracts import AnswerSpec, Constrained, Free
+from corral_kernel.testing.parsers import Read, check_reading
+
+BY_NAME = {family.name: family for family in families()}
+THREE = ("get_weather", {"city": "Oslo", "days": 3})
+BOTH = Read(calls=(THREE, ("search", {"q": "Paris"})))
+ARGUMENTS = '{"city": "Oslo", "days": 3}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f'get_weather\n{ARGUMENTS}>>>search\n{{"q": "Paris"}}', BOTH),
+        (f"all\nYes.>>>get_weather\n{ARGUMENTS}", Read("Yes.", calls=(THREE,))),
+        ("all\nYes.", Read("Yes.")),
+        ("", Read()),
+    ],
+    ids=["calls", "text and a call", "text", "nothing"],
+)
+def test_a_prompt_may_end_with_the_mark_of_what_the_answer_begins_with(
+    text: str, expected: Read, spec: AnswerSpec
+) -> None:
+    begun = msgspec.structs.replace(spec, prompt_end="assistant\n\n>>>")
+    assert check_reading(BY_NAME["functionary-v3.2"], begun, text) == expected
+
+
+def test_a_plan_does_not_write_the_mark_that_the_prompt_ends_with(spec: AnswerSpec) -> None:
+    family = BY_NAME["functionary-v3.2"]
+    begun = msgspec.structs.replace(spec, prompt_end="assistant\n\n>>>")
+    forced = family.plan(msgspec.structs.replace(begun, force_call=True))
+    assert forced is not None
+    assert [type(step) for step in forced.steps] == [Constrained]
+    free = family.plan(begun)
+    assert free is not None
+    (step,) = free.steps
+    assert isinstance(step, Free)
+    assert [(each.mark, each.at_start) for each in step.triggers] == [
+        ("get_weather\n", True),
+        ("search\n", True),
+        (">>>", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "schema", "value"),
+    [
+        ("true", "3", {"type": "integer"}, "3"),
+        ("false", "3", {"type": "string"}, 3),
+        ("false", '{"a": [1, null]}', {}, {"a": [1, None]}),
+        ("false", "three", {"type": "integer"}, "three"),
+        ("true", "null", {"type": "string"}, "null"),
+    ],
+)
+def test_a_value_that_says_whether_it_is_text_is_what_it_says(
+    kind: str, text: str, schema: object, value: object
+) -> None:
+    function = {"name": "f", "parameters": {"type": "object", "properties": {"a": schema}}}
+    spec = AnswerSpec(calls=True, tools=({"type": "function", "function": function},))
+    argument = f'<｜DSML｜parameter name="a" string="{kind}">{text}</｜DSML｜parameter>'
+    body = f'<｜DSML｜invoke name="f">\n{argument}\n</｜DSML｜invoke>'
+    whole = f"<｜DSML｜tool_calls>\n{body}\n</｜DSML｜tool_calls>"
+    assert check_reading(BY_NAME["deepseek-v3.2"], spec, whole).calls == (("f", {"a": value}),)
