@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from corral_chat.parsing.families import families
-from corral_kernel.contracts import AnswerSpec, ChatParser, Content, Message
+from corral_kernel.contracts import AnswerSpec, CallPart, ChatParser, Content, Message
 from corral_kernel.errors import OutputError
 from corral_kernel.testing.parsers import Read, check_reading, check_truncation
 
@@ -321,14 +321,21 @@ def test_where_ollama_has_an_error_it_is_one(
         parser.feed(text)
 
 
-@pytest.mark.parametrize(
-    "parts", [".a" * 1_000, "()" * 1_000, "[0]" * 1_000], ids=["names", "calls", "items"]
-)
-def test_python_without_end_stays_text(parts: str, spec: AnswerSpec) -> None:
-    text = f"<|tool_call_start|>[f{parts}(x=1)]<|tool_call_end|>"
+@pytest.mark.parametrize("parts", ["()", "[0]", ".a()"])
+def test_python_without_end_that_is_no_call_stays_text(parts: str, spec: AnswerSpec) -> None:
+    text = f"<|tool_call_start|>[f{parts * 1_000}(x=1)]<|tool_call_end|>"
     parser = BY_NAME["lfm2"].start(spec)
     events = [*parser.feed(text), *parser.finish("stop")]
     assert "".join(event.text for event in events if isinstance(event, Content)) == text
+
+
+def test_a_name_in_python_may_have_many_parts(spec: AnswerSpec) -> None:
+    name = "f" + ".a" * 1_000
+    parser = BY_NAME["lfm2"].start(spec)
+    events = parser.feed(f"<|tool_call_start|>[{name}(x=1)]<|tool_call_end|>")
+    assert [event for event in events if isinstance(event, CallPart)] == [
+        CallPart(0, name, '{"x":1}')
+    ]
 
 
 def test_names_that_typescript_cannot_have_are_mapped_back() -> None:
