@@ -36,10 +36,12 @@ def with_format(
     capabilities = claim.capabilities
     if "completion" not in capabilities or claim.takes == "chat":
         return capabilities
-    renderer, found = _of_format(model, plugins, go_template=go_template)
+    renderer, template, found = _of_format(model, plugins, go_template=go_template)
     parser = configured_parser(model, plugins)
     if parser is not None:
         found |= parser.capabilities
+    elif _thinks(renderer, template, plugins):
+        found |= {THINKING}
     if not plugins.parsers:
         found -= {TOOLS, THINKING}
     new = [n for n in (TOOLS, INSERT, THINKING) if n in found and n not in capabilities]
@@ -48,14 +50,23 @@ def with_format(
 
 def _of_format(
     model: Model, plugins: Plugins, *, go_template: bool | None
-) -> tuple[str, frozenset[str]]:
+) -> tuple[str, str, frozenset[str]]:
     try:
         renderer, template = choose_template(model, plugins, go_template=go_template)
         known = plugins.renderers.get(renderer)
         traits = TemplateTraits() if known is None else known[1].describe(template)
     except CorralError:  # which a request will tell
-        return GO, frozenset()
-    return renderer, traits.capabilities
+        return GO, "", frozenset()
+    return renderer, template, traits.capabilities
+
+
+def _thinks(renderer: str, template: str, plugins: Plugins) -> bool:
+    """Whether the family of a Jinja template writes thoughts, by marks of its own."""
+    parser = _parser_of(renderer, template, plugins) if renderer == JINJA else None
+    try:
+        return parser is not None and parser.thinks(template)
+    except ANYTHING:  # a stranger's; it does not know this one
+        return False
 
 
 def configured_parser(model: Model, plugins: Plugins) -> ChatParser | None:
@@ -89,7 +100,7 @@ def reading_of(
     parser = configured_parser(call.model, plugins)
     if parser is not None:
         calls = may_call and TOOLS in parser.capabilities
-    elif not calls and not call.think:
+    elif not calls and not call.think and not _thinks(renderer, template, plugins):
         return None
     else:
         parser = _parser_of(renderer, template, plugins)

@@ -65,6 +65,14 @@ def test_a_template_in_jinja_is_read_by_the_family_that_knows_it(plugins: Plugin
     assert found == Reading(parser="generic", calls=True)
 
 
+def test_a_template_in_jinja_with_marks_of_thoughts_has_them_read_in_any_case(
+    plugins: Plugins,
+) -> None:
+    asked = model("", JINJA + "<|channel|>analysis<|message|>")
+    for think in (None, True, False):
+        assert reading(plugins, asked, think=think) == Reading(parser="harmony")
+
+
 def test_a_parser_of_the_config_reads_in_any_case(plugins: Plugins) -> None:
     asked = model(GO, parser="qwen3")
     assert reading(plugins, asked) == Reading(parser="qwen3", calls=True)

@@ -133,6 +133,14 @@ class ChatParser:
         del template
         return 0.0
 
+    def thinks(self, template: str) -> bool:
+        """Tell whether models with this Jinja template, which it recognises, write thoughts.
+
+        Called in the server. `<think>` and `</think>` in a template tell so without it.
+        """
+        del template
+        return False
+
     def shown_names(self, names: Sequence[str]) -> Mapping[str, str]:
         """Tell how templates have to show the names of tools; those left out are shown as they are.
 

@@ -30,6 +30,8 @@ def plan_of(family: Family, spec: AnswerSpec) -> Plan | None:
     tools = Tools(spec.tools)
     thinking = family.thinking
     where = "off" if thinking is None else thinking.where(spec)
+    if where == "before" and not spec.think:
+        where = "off"  # it is not asked for
     forced = _forced(family, tools, spec) if spec.force_call else spec.answer and (spec.answer,)
     if forced:
         if thinking is None or where == "off":

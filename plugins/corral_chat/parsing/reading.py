@@ -71,6 +71,7 @@ class TableParser(OutputParser):
             inside = self._begins if thinking.ends_at_call else ()
             self._open, self._close = thinking.open, thinking.close
             self._trims_thought = thinking.trims
+            self._shows_thought = bool(spec.think) or thinking.off != "hidden"
             self._thought_marks = MarkFinder((thinking.close, *inside))
             where = thinking.where(spec)
             if where != "off":
@@ -143,7 +144,7 @@ class TableParser(OutputParser):
         text = self._blank + text
         shown = text.rstrip() if self._trims_thought else text
         self._blank = text[len(shown) :]
-        if shown:
+        if shown and self._shows_thought:
             self._add(Thought(shown))
 
     def _behind(self) -> bool:

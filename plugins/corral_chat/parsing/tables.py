@@ -24,6 +24,9 @@ class Thinking:
         trims: White space before the closing mark is dropped.
         ends_at_call: The mark of a call ends the thought as well.
         advertised: The family's models are said to think.
+        off: What becomes of a thought that was not asked for: `text` of the answer, a `thought`
+            all the same, or nothing (`hidden`).
+        written: How its Jinja templates have the opening mark; empty: as it is.
     """
 
     open: str = "<think>"
@@ -33,6 +36,8 @@ class Thinking:
     trims: bool = True
     ends_at_call: bool = True
     advertised: bool = True
+    off: Literal["text", "thought", "hidden"] = "text"
+    written: str = ""
 
     def where(self, spec: AnswerSpec) -> Where:
         """Tell where an answer begins: inside the thought, before one, or where none can be."""
@@ -42,7 +47,7 @@ class Thinking:
         if spec.prompt_end.rstrip().endswith(self.open):
             return "inside"
         if not spec.think:
-            return "off"
+            return "off" if self.off == "text" else "before"
         return "inside" if self.starts_inside else "before"
 
 
@@ -124,6 +129,13 @@ class Family(ChatParser):
         if not self.template_has or not all(text in template for text in self.template_has):
             return 0.0
         return 0.0 if any(text in template for text in self.template_lacks) else self.certainty
+
+    def thinks(self, template: str) -> bool:
+        """Tell by the opening mark, if it is one of its own, which no other family's texts hold."""
+        if self.thinking is None or not self.thinking.advertised:
+            return False
+        mark = self.thinking.written or self.thinking.open.strip()
+        return mark != "<think>" and mark in template
 
     def start(self, spec: AnswerSpec) -> OutputParser:
         """Make what reads one answer."""

@@ -4,7 +4,7 @@ from corral_chat.parsing.colon_calls import ColonCalls
 from corral_chat.parsing.tables import Calls, Family, Thinking
 
 _CALLS = Calls(form=ColonCalls(), begin="<|tool_call>", end="<tool_call|>")
-_CHANNEL = Thinking(open="<|channel>thought\n", close="<channel|>", gap="")
+_CHANNEL = Thinking(open="<|channel>thought\n", close="<channel|>", gap="", off="hidden")
 _RESPONSE = "<|tool_response>"
 
 FAMILIES = (

@@ -43,6 +43,10 @@ class GlimmerParser(ChatParser):
         """Tell by its marks."""
         return 0.9 if "to=self" in template and "atem:invoke" in template else 0.0
 
+    def thinks(self, template: str) -> bool:
+        """Tell that all its models do."""
+        return bool(template)
+
     def start(self, spec: AnswerSpec) -> OutputParser:
         """Make what reads one answer."""
         tools = Tools(spec.tools if spec.calls else ())

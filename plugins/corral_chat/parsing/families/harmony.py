@@ -49,6 +49,10 @@ class HarmonyParser(ChatParser):
         """Tell by its marks."""
         return 0.9 if _CHANNEL in template and MESSAGE in template and "analysis" in template else 0
 
+    def thinks(self, template: str) -> bool:
+        """Tell that all its models do."""
+        return bool(template)
+
     def shown_names(self, names: Sequence[str]) -> Mapping[str, str]:
         """Give the names that TypeScript takes."""
         shown = {original: safe for safe, original in safe_names(names).items()}

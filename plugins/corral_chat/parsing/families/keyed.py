@@ -49,14 +49,14 @@ FAMILIES = (
     ),
     Family(
         name="glm-ocr",
-        thinking=Thinking(advertised=False),
+        thinking=Thinking(advertised=False, off="thought"),
         calls=(_GLM,),
         malformed="error",
     ),
     *(
         Family(
             name=name,
-            thinking=Thinking(starts_inside=True, gap=""),
+            thinking=Thinking(starts_inside=True, gap="", off="hidden"),
             calls=(_LAGUNA,),
             ends=_TURNS,
             malformed="error",
@@ -72,7 +72,9 @@ FAMILIES = (
     ),
     Family(
         name="hy3",
-        thinking=Thinking(open="<think:opensource>", close="</think:opensource>", gap=""),
+        thinking=Thinking(
+            open="<think:opensource>", close="</think:opensource>", gap="", written="<think{}>"
+        ),
         calls=(Calls(form=_HY, begin="<tool_call:opensource>", end="</tool_call:opensource>"),),
         dropped=("<tool_calls:opensource>", "</tool_calls:opensource>"),
         template_has=("<tool_sep{}>", "<arg_key{}>"),

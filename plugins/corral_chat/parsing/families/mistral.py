@@ -1,11 +1,13 @@
 """Mistral: a list of JSON objects, or a name and its arguments, behind `[TOOL_CALLS]`."""
 
+from dataclasses import replace
+
 from corral_chat.parsing.json_calls import JsonCalls
 from corral_chat.parsing.named_json import NamedJson
 from corral_chat.parsing.tables import Calls, Family, Thinking
 
 _MARK, _ARGUMENTS = "[TOOL_CALLS]", "[ARGS]"
-_THINKING = Thinking(open="[THINK]", close="[/THINK]", gap="")
+_THINKING = Thinking(open="[THINK]", close="[/THINK]", gap="", off="thought")
 _NAMED = Calls(
     form=NamedJson(between=_ARGUMENTS, skipped="[CALL_ID]", marks=(_ARGUMENTS, "[CALL_ID]")),
     begin=_MARK,
@@ -15,7 +17,7 @@ _LIST = Calls(form=JsonCalls(listed=True), begin=_MARK)
 FAMILIES = (
     Family(
         name="ministral",
-        thinking=Thinking(open="[THINK]", close="[/THINK]", gap="", advertised=False),
+        thinking=replace(_THINKING, advertised=False),
         calls=(
             Calls(
                 form=NamedJson(between=_ARGUMENTS, declared=True, marks=(_ARGUMENTS,)), begin=_MARK

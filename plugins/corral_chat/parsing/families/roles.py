@@ -40,7 +40,12 @@ _GIGA_SEP, _GIGA_CALL = "<|message_sep|>", "function call<|role_sep|>\n"
 FAMILIES = (
     Family(
         name="kimi-k3",
-        thinking=Thinking(open=f"<|open|>think{_SEP}", close=f"<|close|>think{_SEP}", gap=""),
+        thinking=Thinking(
+            open=f"<|open|>think{_SEP}",
+            close=f"<|close|>think{_SEP}",
+            gap="",
+            written="open_tag('think')",
+        ),
         calls=(
             Calls(form=_KIMI, begin=_KIMI_TOOLS + _KIMI_CALL, end=_KIMI_END),
             Calls(form=_KIMI, begin=_KIMI_CALL, end=_KIMI_END),

@@ -68,3 +68,51 @@ def test_a_value_that_says_whether_it_is_text_is_what_it_says(
     body = f'<｜DSML｜invoke name="f">\n{argument}\n</｜DSML｜invoke>'
     whole = f"<｜DSML｜tool_calls>\n{body}\n</｜DSML｜tool_calls>"
     assert check_reading(BY_NAME["deepseek-v3.2"], spec, whole).calls == (("f", {"a": value}),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("glm-ocr", "<think>Hm.</think>Yes.", Read("Yes.", "Hm.")),
+        ("ministral", "[THINK]Hm.[/THINK]Yes.", Read("Yes.", "Hm.")),
+        ("gemma4", "<|channel>thought\nHm.<channel|>Yes.", Read("Yes.")),
+        ("gemma4", "<|channel>thought\n<channel|>Yes.", Read("Yes.")),
+        ("laguna", "<think>Hm.</think>Yes.", Read("Yes.")),
+        ("glm-4.7", "<think>Hm.</think>Yes.", Read("<think>Hm.</think>Yes.")),
+        (
+            "glimmer",
+            " to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>Yes.",
+            Read("Yes."),
+        ),
+    ],
+)
+def test_a_thought_that_was_not_asked_for_is_what_ollama_makes_of_it(
+    name: str, text: str, expected: Read, spec: AnswerSpec
+) -> None:
+    off = msgspec.structs.replace(spec, think=False)
+    assert check_reading(BY_NAME[name], off, text) == expected
+
+
+@pytest.mark.parametrize("name", ["glm-ocr", "ministral", "gemma4", "laguna", "qwen3-thinking"])
+def test_no_plan_begins_a_thought_that_was_not_asked_for(name: str, spec: AnswerSpec) -> None:
+    off = msgspec.structs.replace(spec, think=False, force_call=True, think_budget=9)
+    plan = BY_NAME[name].plan(off)
+    assert plan is not None
+    assert not any(isinstance(step, Free) for step in plan.steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "thinks"),
+    [
+        ("harmony", "<|channel|>analysis<|message|>", True),
+        ("gemma-channels", "<|tool_call>call:<|channel>thought\n", True),
+        ("kimi-k3", "{{ open_tag('think') }}", True),
+        ("mistral-named", "[TOOL_CALLS][ARGS][THINK]", True),
+        ("mistral-named", "[TOOL_CALLS][ARGS]", False),
+        ("hermes", "<tool_call></tool_call>", False),
+    ],
+)
+def test_a_template_with_marks_of_thoughts_is_one_of_a_model_that_thinks(
+    name: str, template: str, *, thinks: bool
+) -> None:
+    assert BY_NAME[name].thinks(template) is thinks
