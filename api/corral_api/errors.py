@@ -105,7 +105,7 @@ def invalid_copy(what: Literal["source", "destination"], name: str) -> RefusalEr
 
 
 def _not_found(message: str, _error: CorralError, context: ErrorContext) -> Problem:
-    if not context.route:  # a route of our own, which may name several
+    if not context.model:  # a route of our own, which may name several
         return Problem(404, message)
     quoted = quote(context.model)
     if context.route in ("embed", "embeddings"):

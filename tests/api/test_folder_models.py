@@ -180,13 +180,13 @@ def test_a_model_that_is_deleted_while_a_worker_runs_it_stays_whole_to_its_end(
         assert '"response":"x"' in next(lines)
         (folder,) = served.folders
         served.delete("folder")
-        assert not list((served.models / "blobs").iterdir())
         assert len(list((served.models / "folders" / folder).iterdir())) == 6
         assert served.ask("folder").status_code == 404
         assert '"response":"x"' in next(lines)
     for worker in served.workers():
         worker.kill()
     wait_until(lambda: served.folders == [])
+    wait_until(lambda: not list((served.models / "blobs").iterdir()))
 
 
 def test_a_deleted_model_s_folder_goes_when_it_is_unloaded(served: Served) -> None:
