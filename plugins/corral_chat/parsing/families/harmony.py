@@ -72,23 +72,27 @@ class HarmonyParser(ChatParser):
         safe = {original: name for name, original in safe_names(Tools(spec.tools)).items()}
         tools = Tools(spec.tools)
         begun = bool(spec.last and spec.last.role == "assistant" and spec.last.content)
+        inside = _inside(spec) == Header("thought")
+        thought = Free(until=_END, most_tokens=spec.think_budget)
         forced = tuple(_forced(spec, tools, safe))
         if forced and begun and not spec.force_call:
             return Plan(steps=forced[1:])  # that message goes on
+        if forced and begun:
+            return Plan(steps=(Literal(text=_END + _NEXT), *forced))  # the text is at its end
         if forced:
-            before: tuple[Step, ...] = ()
-            if spec.think:
-                thought = Free(until=_END, most_tokens=spec.think_budget)
-                before = (Literal(text=_THOUGHT), thought, Literal(text=_NEXT))
-            return Plan(steps=(*before, *forced))
+            if not spec.think:
+                return Plan(steps=forced)
+            opening = () if inside else (Literal(text=_THOUGHT),)
+            return Plan(steps=(*opening, thought, Literal(text=_NEXT), *forced))
         triggers: tuple[Trigger, ...] = ()
         if spec.calls and spec.constrain_tools:
             triggers = tuple(_triggers(tools, safe))
         if spec.think_budget is None or not spec.think:
             return Plan(steps=(Free(triggers=triggers),)) if triggers else None
-        thought = Free(until=_END, most_tokens=spec.think_budget)
-        opening = Trigger(mark=_THOUGHT, steps=(thought,))
-        return Plan(steps=(Free(triggers=(opening, *triggers)),))
+        if inside:
+            return Plan(steps=(thought, Free(triggers=triggers)))
+        thinking = Trigger(mark=_THOUGHT, steps=(thought,))
+        return Plan(steps=(Free(triggers=(thinking, *triggers)),))
 
 
 def _inside(spec: AnswerSpec) -> Header | None:

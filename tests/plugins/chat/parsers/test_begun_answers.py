@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from corral_chat.parsing.families import families
-from corral_kernel.contracts import AnswerSpec, Constrained, Free
+from corral_kernel.contracts import AnswerSpec, Constrained, Free, Literal, Message
 from corral_kernel.testing.parsers import Read, check_reading
 
 BY_NAME = {family.name: family for family in families()}
@@ -116,3 +116,58 @@ def test_a_template_with_marks_of_thoughts_is_one_of_a_model_that_thinks(
     name: str, template: str, *, thinks: bool
 ) -> None:
     assert BY_NAME[name].thinks(template) is thinks
+
+
+THOUGHT = Message(role="assistant", thinking="So ")
+
+
+def test_a_thought_of_gpt_oss_that_is_not_finished_goes_on(spec: AnswerSpec) -> None:
+    begun = msgspec.structs.replace(spec, last=THOUGHT)
+    text = "far.<|end|><|start|>assistant<|channel|>final<|message|>Yes."
+    assert check_reading(BY_NAME["harmony"], begun, text) == Read("Yes.", "far.")
+
+
+def test_no_plan_begins_that_thought_again(spec: AnswerSpec) -> None:
+    begun = msgspec.structs.replace(spec, last=THOUGHT, think_budget=9)
+    forced = BY_NAME["harmony"].plan(msgspec.structs.replace(begun, force_call=True))
+    assert forced is not None
+    first, second, *_ = forced.steps
+    assert first == Free(until="<|end|>", most_tokens=9)
+    assert second == Literal(text="<|start|>assistant")
+    free = BY_NAME["harmony"].plan(begun)
+    assert free is not None
+    assert free.steps[0] == Free(until="<|end|>", most_tokens=9)
+
+
+def test_a_forced_call_of_gpt_oss_follows_the_text_that_was_begun(spec: AnswerSpec) -> None:
+    last = Message(role="assistant", content="Let me see.")
+    begun = msgspec.structs.replace(spec, last=last, force_call=True)
+    plan = BY_NAME["harmony"].plan(begun)
+    assert plan is not None
+    assert plan.steps[0] == Literal(text="<|end|><|start|>assistant")
+    written = "".join(step.text for step in plan.steps if isinstance(step, Literal))
+    text = f'{written}search <|constrain|>json<|message|>{{"q": "Oslo"}}'
+    assert check_reading(BY_NAME["harmony"], begun, text) == Read(
+        calls=(("search", {"q": "Oslo"}),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("<|channel|>analysis to=functions.search", Read(calls=(("search", {"q": "Oslo"}),))),
+        ("<|channel|>commentary to=search", Read(calls=(("search", {"q": "Oslo"}),))),
+        (
+            " to=browser.open<|channel|>analysis code",
+            Read(calls=(("browser.open", {"q": "Oslo"}),)),
+        ),
+        ("<|channel|>commentary", Read('{"q": "Oslo"}')),
+        ("<|channel|>unheard", Read('{"q": "Oslo"}')),
+        ("", Read('{"q": "Oslo"}')),
+    ],
+)
+def test_a_header_of_gpt_oss_says_what_its_text_is(
+    header: str, expected: Read, spec: AnswerSpec
+) -> None:
+    text = f'{header}<|message|>{{"q": "Oslo"}}<|end|>'
+    assert check_reading(BY_NAME["harmony"], spec, text) == expected
