@@ -71,28 +71,35 @@ class HarmonyParser(ChatParser):
         """Tell the loop what the answer consists of."""
         safe = {original: name for name, original in safe_names(Tools(spec.tools)).items()}
         tools = Tools(spec.tools)
-        begun = bool(spec.last and spec.last.role == "assistant" and spec.last.content)
-        inside = _inside(spec) == Header("thought")
-        thought = Free(until=_END, most_tokens=spec.think_budget)
         forced = tuple(_forced(spec, tools, safe))
-        if forced and begun and not spec.force_call:
-            return Plan(steps=forced[1:])  # that message goes on
-        if forced and begun:
-            return Plan(steps=(Literal(text=_END + _NEXT), *forced))  # the text is at its end
         if forced:
-            if not spec.think:
-                return Plan(steps=forced)
-            opening = () if inside else (Literal(text=_THOUGHT),)
-            return Plan(steps=(*opening, thought, Literal(text=_NEXT), *forced))
+            return Plan(steps=_forced_steps(spec, forced))
         triggers: tuple[Trigger, ...] = ()
         if spec.calls and spec.constrain_tools:
             triggers = tuple(_triggers(tools, safe))
         if spec.think_budget is None or not spec.think:
             return Plan(steps=(Free(triggers=triggers),)) if triggers else None
-        if inside:
+        thought = Free(until=_END, most_tokens=spec.think_budget)
+        if _inside(spec) == _IN_THOUGHT:
             return Plan(steps=(thought, Free(triggers=triggers)))
         thinking = Trigger(mark=_THOUGHT, steps=(thought,))
         return Plan(steps=(Free(triggers=(thinking, *triggers)),))
+
+
+_IN_THOUGHT: Final = Header("thought")
+_IN_ANSWER: Final = Header("answer")
+
+
+def _forced_steps(spec: AnswerSpec, forced: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Put what stands before the header of what is forced."""
+    inside = _inside(spec)
+    if inside == _IN_ANSWER:  # that message goes on, or is at its end
+        return (Literal(text=_END + _NEXT), *forced) if spec.force_call else forced[1:]
+    if not spec.think:
+        return forced
+    opening = () if inside else (Literal(text=_THOUGHT),)
+    thought = Free(until=_END, most_tokens=spec.think_budget)
+    return (*opening, thought, Literal(text=_NEXT), *forced)
 
 
 def _inside(spec: AnswerSpec) -> Header | None:
@@ -101,8 +108,8 @@ def _inside(spec: AnswerSpec) -> Header | None:
     if last is None or last.role != "assistant":
         return None
     if last.content:
-        return Header("answer")
-    return Header("thought") if last.thinking else None
+        return _IN_ANSWER
+    return _IN_THOUGHT if last.thinking else None
 
 
 def _forced(spec: AnswerSpec, tools: Tools, safe: Mapping[str, str]) -> Iterator[Step]:
