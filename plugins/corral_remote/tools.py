@@ -13,6 +13,7 @@ from corral_kernel.errors import RemoteServerError
 from corral_remote.wire import CallDelta
 
 MOST_CALLS: Final = 1024
+MOST_CHARS: Final = 16 << 20  # of all calls of an answer, which are kept until it is over
 
 
 def tool_fields(request: TextRequest) -> dict[str, Any]:
@@ -82,19 +83,26 @@ class HeardCalls:
         self._where = where
         self._names: dict[int, str] = {}
         self._arguments: dict[int, list[str]] = {}
+        self._chars = 0
 
     def add(self, deltas: Sequence[CallDelta]) -> None:
         """Take pieces.
 
         Raises:
-            RemoteServerError: If there are too many calls.
+            RemoteServerError: If there are too many calls, or they are too long.
         """
         for place, delta in enumerate(deltas):
             index = place if delta.index is None else delta.index
             self._names[index] = self._names.get(index) or delta.function.name or ""
-            self._arguments.setdefault(index, []).append(delta.function.arguments or "")
+            arguments = delta.function.arguments or ""
+            self._chars += len(arguments)
+            self._arguments.setdefault(index, []).extend([arguments] if arguments else [])
         if len(self._names) > MOST_CALLS:
             raise RemoteServerError(f"an answer of {self._where} has over {MOST_CALLS} calls")
+        if self._chars > MOST_CHARS:
+            raise RemoteServerError(
+                f"the calls in an answer of {self._where} have over {MOST_CHARS} characters"
+            )
 
     def piece(self, *, whole: bool) -> Piece | None:
         """Give all calls, once the answer is over; None: there are none.

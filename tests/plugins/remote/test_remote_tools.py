@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from corral_kernel.contracts import CallPart, Message, Piece, ToolChoice
+from corral_kernel.errors import RemoteServerError
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -96,3 +97,18 @@ async def test_a_call_that_the_limit_cuts_is_text(lab: Any) -> None:
         heard = await lab.answer(engine)
     assert heard.pieces == [Piece(content='f({"a')]
     assert heard.ending.reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ([delta(0, "f", "x" * 1_000_000)] * 17, "have over 16777216 characters"),
+        ([delta(index, "f", "{}") for index in range(1025)], "has over 1024 calls"),
+    ],
+    ids=["long", "many"],
+)
+async def test_calls_without_bounds_end_the_answer(lab: Any, pieces: Any, words: str) -> None:
+    stream = lab.events(*map(lab.event, pieces), lab.said(reason="tool_calls"), lab.DONE)
+    async with lab.serving(stream) as server, lab.loaded(server.url) as engine:
+        with pytest.raises(RemoteServerError, match=words):
+            await lab.answer(engine)
