@@ -34,7 +34,6 @@ from benchmarks import machine, servers
 from benchmarks.machine import NoiseMeter
 
 TYPE: Final = "Q4_K_M"
-SHOW_BAR_MS: Final = 20.0
 SPEED_BAR: Final = 0.8
 SHOWS: Final = 50
 _TIMEOUT_S: Final = 3600.0

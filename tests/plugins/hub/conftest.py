@@ -1,9 +1,7 @@
 """An imitation of Hugging Face's Hub: its API, its files, and a host that has the large ones."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +9,6 @@ from typing import Any
 
 import pytest
 
-_LAB = Path(__file__).parents[1] / "oci" / "lab.py"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 100_000
 
@@ -103,18 +100,6 @@ def _lfs(data: bytes) -> dict[str, Any]:
         return {}
     digest = hashlib.sha256(data).hexdigest()
     return {"lfs": {"sha256": digest, "size": len(data), "pointerSize": 134}}
-
-
-@pytest.fixture(scope="session")
-def lab() -> ModuleType:
-    """The laboratory of the `oci` tests: servers that do what they are told, and stores."""
-    spec = importlib.util.spec_from_file_location("hub_lab", _LAB)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
