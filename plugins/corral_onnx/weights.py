@@ -29,6 +29,7 @@ _WEIGHT: Final = {_PRODUCT: 1, _LOOKUP: 0}  # which input it is
 _QUANTIZED: Final = "MatMulNBits"
 _TRANSPOSE: Final = "Transpose"
 _ORDER: Final = "perm"
+_INPUTS: Final = {_PRODUCT: 2, _LOOKUP: 2, _TRANSPOSE: 1}
 _APART_FROM_BYTES: Final = 1 << 30  # a graph over 2 GiB cannot be one file
 
 
@@ -48,6 +49,7 @@ def quantize(work: Work, graph: str, bits: int) -> Sequence[MadeFile]:
         model = onnx.load(work.path(graph), load_external_data=False)
     except Exception as error:
         raise InvalidModelError(f"ONNX cannot read {graph}: {reason(error)}") from error
+    _check(model.graph, graph)
     replaced = _take_in(model, work, graph)
     if bits == _LOOKUP_BITS:
         _part_tied_weights(model.graph)
@@ -60,6 +62,21 @@ def quantize(work: Work, graph: str, bits: int) -> Sequence[MadeFile]:
             shutil.copyfile(file.path, copy)
             made.add(file.name)
     return [MadeFile(name=name, role="file") for name in sorted(made)]
+
+
+def _check(found: onnx.GraphProto, graph: str) -> None:
+    """Make sure that the nodes that are looked at have what they need.
+
+    Raises:
+        InvalidModelError: If one has not.
+    """
+    for node in found.node:
+        wanted = _INPUTS.get(node.op_type, 0)
+        if wanted and (len(node.input) < wanted or not node.output):
+            raise InvalidModelError(
+                f"{graph} has a {node.op_type} with {len(node.input)} inputs and "
+                f"{len(node.output)} outputs: it is damaged; fetch it again"
+            )
 
 
 def _take_in(model: onnx.ModelProto, work: Work, graph: str) -> set[str]:

@@ -94,6 +94,17 @@ def test_weights_behind_the_end_of_their_file_are_refused(tmp_path: Path) -> Non
         quantize(work(source, tmp_path / "out"), "model.onnx", 8)
 
 
+@pytest.mark.parametrize("kind", ["MatMul", "Gather", "Transpose"])
+def test_a_graph_whose_nodes_lack_inputs_is_refused(kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(TINY, source)
+    model = onnx.load(source / "model.onnx", load_external_data=False)
+    model.graph.node.append(onnx.helper.make_node(kind, [], ["x"]))
+    onnx.save_model(model, source / "model.onnx")
+    with pytest.raises(InvalidModelError, match=f"has a {kind} with 0 inputs and 1 outputs"):
+        quantize(work(source, tmp_path / "out"), "model.onnx", 4)
+
+
 def test_files_with_other_names_in_a_store_are_read(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(TINY, source)
