@@ -175,6 +175,9 @@ class ShuttingDownError(CorralError):
 
     code = "shutting_down"
 
+    def __init__(self, message: str = "the server is shutting down") -> None:
+        super().__init__(message)
+
 
 class CancelledJobError(CorralError):
     """The client left, or read nothing for too long."""

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 
-from corral_kernel import API_VERSION, frames
 from corral_kernel.contracts import EngineInfo
 from corral_kernel.durations import FOREVER
 from corral_kernel.errors import (
@@ -26,6 +25,7 @@ from corral_kernel.scheduler.deaths import Deaths
 from corral_kernel.scheduler.instance import Instance, State, idle_time
 from corral_kernel.scheduler.lease import Hold, Lease, Waiter
 from corral_kernel.scheduler.limits import MOST_LIGHT, NS, Limits, slots_for, too_large
+from corral_kernel.scheduler.loading import load_on
 from corral_kernel.scheduler.memory import default_budget_bytes
 from corral_kernel.scheduler.spare import SpareWorker
 from corral_kernel.scheduler.waiting import anybody_for, give_back, queue_length
@@ -89,7 +89,7 @@ class Scheduler:
 
     async def _acquire(self, waiter: Waiter) -> Lease:
         if self._closing:
-            raise _shutting_down()
+            raise ShuttingDownError
         self._waiting.append(waiter)
         self._pump()
         if not waiter.lease.done() and self._queue_length(waiter) > self._limits.max_queue:
@@ -124,10 +124,10 @@ class Scheduler:
         """End all workers; requests that wait or run fail."""
         self._closing = True
         for waiter in self._waiting:
-            waiter.fail(_shutting_down())
+            waiter.fail(ShuttingDownError())
         self._waiting.clear()
         workers = [i.worker for i in self._instances.values() if i.worker is not None]
-        await asyncio.gather(self._spare.close(), *(w.stop(_shutting_down()) for w in workers))
+        await asyncio.gather(self._spare.close(), *(w.stop(ShuttingDownError()) for w in workers))
         while self._tasks:  # one that starts a worker just now ends it itself
             await asyncio.wait(self._tasks)
 
@@ -257,31 +257,14 @@ class Scheduler:
     async def _start(self, instance: Instance) -> None:
         try:
             worker = instance.worker = await self._spare.take()
-            info = await self._load_on(worker, instance)
+            if self._closing or instance.stopping:
+                raise ShuttingDownError
+            info = await load_on(worker, instance)
         except Exception as error:  # noqa: BLE001 - whatever it was, somebody waits to hear it
             await self._load_failed(instance, error)
         else:
             self._ready(instance, worker, info)
         self._spare.prepare()
-
-    async def _load_on(self, worker: WorkerProcess, instance: Instance) -> EngineInfo:
-        if self._closing or instance.stopping:
-            raise _shutting_down()
-        want = instance.want
-        info = await worker.load(
-            want.name,
-            frames.Load(
-                api_version=API_VERSION,
-                plugin=want.plugin,
-                claim=want.claim,
-                options=want.options,
-                files=want.files,
-                slots=instance.slots,
-            ),
-        )
-        if worker.lost.done():  # it ended, or was ended, right after it said that it is ready
-            raise WorkerDiedError(want.name, None)
-        return info
 
     def _ready(self, instance: Instance, worker: WorkerProcess, info: EngineInfo) -> None:
         want = instance.want
@@ -413,7 +396,3 @@ class Scheduler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _shutting_down() -> ShuttingDownError:
-    return ShuttingDownError("the server is shutting down")

@@ -72,7 +72,7 @@ class Downloads:
         finally:
             await self._leave(layer, running)
         if running.task.cancelled():
-            raise ShuttingDownError("the server is shutting down")
+            raise ShuttingDownError
         running.task.result()
 
     def _join(self, layer: Layer, shared: SharedRepository) -> "_Running":

@@ -16,6 +16,7 @@ from corral_kernel.errors import (
     ShuttingDownError,
 )
 from corral_kernel.scheduler import Lease, Scheduler, State, Want
+from corral_kernel.scheduler.loading import load_on
 
 MS = 1_000_000
 S = 1000 * MS
@@ -481,7 +482,6 @@ async def test_out_of_memory_at_load_evicts_what_is_idle_and_tries_once_more(
     for name in ("a", "b"):
         await use(scheduler, tools.want(name), -1)
     attempts: list[list[str]] = []
-    load_on = scheduler._load_on
 
     async def fail(worker: Any, instance: Any) -> Any:
         attempts.append(names(scheduler))
@@ -489,7 +489,7 @@ async def test_out_of_memory_at_load_evicts_what_is_idle_and_tries_once_more(
             raise RemoteJobError("out_of_memory", "no room")
         return await load_on(worker, instance)
 
-    monkeypatch.setattr(scheduler, "_load_on", fail)
+    monkeypatch.setattr("corral_kernel.scheduler.scheduler.load_on", fail)
     await use(scheduler, tools.want("big"), -1)
     assert attempts == [["a", "b"], []]
     with pytest.raises(RemoteJobError, match="no room"):
