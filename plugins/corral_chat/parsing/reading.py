@@ -250,7 +250,7 @@ class TableParser(OutputParser):
         try:
             calls = self._way.form.parse(body, self._tools)
         except MalformedCallError as error:
-            if self._family.malformed == "error":
+            if self._family.malformed == "error" and self._way.begin:
                 raise OutputError(str(error)) from None
             self._refuse(self._mark + body)
             return

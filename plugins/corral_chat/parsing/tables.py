@@ -20,6 +20,7 @@ class Thinking:
         close: Mark behind it.
         starts_inside: The answer begins within the thought, even if the prompt does not end with
             its opening mark. (If the prompt does, it always begins there.)
+        after_results: The answer to a tool's result begins within the thought.
         gap: What a plan puts between the closing mark and an answer that it forces.
         trims: White space before the closing mark is dropped.
         ends_at_call: The mark of a call ends the thought as well.
@@ -32,6 +33,7 @@ class Thinking:
     open: str = "<think>"
     close: str = "</think>"
     starts_inside: bool = False
+    after_results: bool = False
     gap: str = "\n\n"
     trims: bool = True
     ends_at_call: bool = True
@@ -48,7 +50,8 @@ class Thinking:
             return "inside"
         if not spec.think:
             return "off" if self.off == "text" else "before"
-        return "inside" if self.starts_inside else "before"
+        after_results = self.after_results and last is not None and last.role == "tool"
+        return "inside" if self.starts_inside or after_results else "before"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Gemma 4 and FunctionGemma: objects without quotes behind `call:`."""
 
+from dataclasses import replace
+
 from corral_chat.parsing.colon_calls import ColonCalls
 from corral_chat.parsing.tables import Calls, Family, Thinking
 
@@ -8,7 +10,12 @@ _CHANNEL = Thinking(open="<|channel>thought\n", close="<channel|>", gap="", off=
 _RESPONSE = "<|tool_response>"
 
 FAMILIES = (
-    Family(name="gemma4", thinking=_CHANNEL, calls=(_CALLS,), ends=(_RESPONSE,)),
+    Family(
+        name="gemma4",
+        thinking=replace(_CHANNEL, after_results=True),
+        calls=(_CALLS,),
+        ends=(_RESPONSE,),
+    ),
     Family(name="gemma4-no-thinking", calls=(_CALLS,), ends=(_RESPONSE,)),
     Family(
         name="gemma-channels",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from corral_chat.parsing.json_calls import JsonCalls
 from corral_chat.parsing.tables import Calls, Family, Thinking
 from corral_chat.parsing.tagged_calls import TaggedCalls
 
@@ -57,7 +58,7 @@ FAMILIES = (
         Family(
             name=name,
             thinking=Thinking(starts_inside=True, gap="", off="hidden"),
-            calls=(_LAGUNA,),
+            calls=(_LAGUNA, Calls(form=JsonCalls(declared=True))),
             ends=_TURNS,
             malformed="error",
         )

@@ -171,3 +171,25 @@ def test_a_header_of_gpt_oss_says_what_its_text_is(
 ) -> None:
     text = f'{header}<|message|>{{"q": "Oslo"}}<|end|>'
     assert check_reading(BY_NAME["harmony"], spec, text) == expected
+
+
+@pytest.mark.parametrize("text", ["Hm.<channel|>Yes.", "<|channel>thought\nHm.<channel|>Yes."])
+def test_an_answer_of_gemma_4_to_a_result_begins_within_a_thought(
+    text: str, spec: AnswerSpec
+) -> None:
+    after = msgspec.structs.replace(spec, last=Message(role="tool", content="sunny"))
+    assert check_reading(BY_NAME["gemma4"], after, text) == Read("Yes.", "Hm.")
+    assert check_reading(BY_NAME["gemma4"], spec, "Yes.") == Read("Yes.")
+
+
+@pytest.mark.parametrize(
+    ("written", "declared", "called"),
+    [("read_file", "read", "read"), ("read_file", "read_file", "read_file"), ("x", "read", "x")],
+)
+def test_names_that_laguna_has_learnt_are_those_of_declared_tools(
+    written: str, declared: str, called: str
+) -> None:
+    tool = {"type": "function", "function": {"name": declared, "parameters": {}}}
+    spec = AnswerSpec(calls=True, tools=(tool,))
+    text = f"<tool_call>{written}\n<arg_key>p</arg_key>\n<arg_value>a</arg_value>\n</tool_call>"
+    assert check_reading(BY_NAME["laguna"], spec, text).calls == ((called, {"p": "a"}),)

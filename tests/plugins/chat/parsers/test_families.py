@@ -129,6 +129,8 @@ ANSWERS: list[tuple[str, str, Read]] = [
     ("laguna", f"Hm.</think>\n{GLM_LINES}", Read("", "Hm.", (THREE,))),
     ("laguna", f"</think><tool_call>{JSON}</tool_call></assistant> and more", TOOL),
     ("poolside-v1", f"</think>{GLM}", TOOL),
+    ("laguna", f"</think>{JSON}", TOOL),
+    ("poolside-v1", '</think>{"a": 1} is JSON.', Read('{"a": 1} is JSON.')),
     ("keyed", f"<think>Hm.</think>Yes. {GLM}", Read("Yes.", "Hm.", (THREE,))),
     ("deepseek3", DEEPSEEK, TOOL),
     ("deepseek3", DEEPSEEK_TWO, BOTH),
