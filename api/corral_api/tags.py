@@ -1,5 +1,8 @@
 """`/api/tags`: the models that there are."""
 
+import asyncio
+from collections.abc import Iterable
+
 from litestar import Response, get
 from litestar.di import NamedDependency
 
@@ -15,8 +18,13 @@ from corral_kernel.service import Corral
 async def tags(corral: NamedDependency[Corral]) -> Response[bytes]:
     """List all models, the newest first."""
     models = await corral.models()
-    listed = tuple(_listed(model, corral.capabilities(model)) for model in models)
-    return json_response(ListResponse(models=listed))
+    # In a thread: every plugin is asked about every model, of which there may be thousands.
+    return json_response(await asyncio.to_thread(_answer, models, corral))
+
+
+def _answer(models: Iterable[Model], corral: Corral) -> ListResponse:
+    listed = (_listed(model, corral.capabilities(model)) for model in models)
+    return ListResponse(models=tuple(listed))
 
 
 def _listed(model: Model, capabilities: tuple[str, ...]) -> ListedModel:

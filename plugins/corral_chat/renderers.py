@@ -23,9 +23,7 @@ class JinjaRenderer(ChatRenderer):
 
     def describe(self, template: str) -> TemplateTraits:
         """Tell what a template has places for, by the words in it."""
-        from corral_chat.traits import jinja_traits
-
-        return jinja_traits(template)
+        return _jinja_traits(template)
 
     def named(self, renderer: str) -> str:
         """Give the file of that name in `named/`, or that of its variant."""
@@ -93,6 +91,13 @@ def _named_templates() -> dict[str, str]:
 
 
 PLAIN_PROMPT = "{{ .Prompt }}"
+
+
+@lru_cache(_DESCRIBED)
+def _jinja_traits(template: str) -> TemplateTraits:
+    from corral_chat.traits import jinja_traits
+
+    return jinja_traits(template)
 
 
 @lru_cache(_DESCRIBED)
