@@ -200,8 +200,13 @@ class _Reader:
         try:
             return parse(text)
         except (ValueError, InvalidRequestError) as error:
-            _log.warning("%s=%s is ignored: %s", name, text[:100], error)
+            _log.warning("%s=%s is ignored: %s", self._given(name), text[:100], error)
             return default
+
+    def _given(self, name: str) -> str:
+        """Name a variable as it was set."""
+        ours = _clean(self._environ.get(f"CORRAL_{name}", ""))
+        return f"CORRAL_{name}" if ours else f"OLLAMA_{name}"
 
     def uint(self, name: str, default: int) -> int:
         return self.read(name, _parse_uint, default)

@@ -99,9 +99,9 @@ UNUSED: Final[Mapping[str, str]] = MappingProxyType(
         "CLOUD_BASE_URL": "there is no cloud",
         "DEBUG_LOG_REQUESTS": "requests are not written to files",
         "EXPERIMENT": "there are no experiments",
-        "GPU_OVERHEAD": "set MEMORY_BUDGET for the memory of all models",
+        "GPU_OVERHEAD": "set CORRAL_MEMORY_BUDGET for the memory of all models",
         "IGPU_ENABLE": "the backend's library chooses its devices",
-        "LLM_LIBRARY": "set BACKEND_ORDER, or the option backend in a model or a request",
+        "LLM_LIBRARY": "set CORRAL_BACKEND_ORDER, or the option backend in a model or a request",
         "SCHED_SPREAD": "set the load option split_mode or tensor_split",
         "VULKAN": "the backend's library chooses its devices",
     }
