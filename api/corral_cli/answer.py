@@ -11,6 +11,10 @@ from corral_cli.terminal import BOLD, GREY, PLAIN, Writer
 from corral_kernel.durations import SECOND, format_duration
 from corral_kernel.errors import CorralError
 
+NO_LAST_LINE: Final = (
+    "Warning: the answer ended without its last line, as servers end one in which "
+    "the same piece came 32 times in a row\n"
+)
 _LABEL_WIDTH: Final = 22
 
 

@@ -57,7 +57,7 @@ def _doctor(args: list[str]) -> int:
         for check in report.checks:
             sound = sound and check.status != "failed"
             where = f"{report.plugin}  {check.name}"
-            line = f"{check.status:<7} {where:<32} {_one_line(check.detail)}"
+            line = f"{check.status:<7} {where:<36} {_one_line(check.detail)}"
             sys.stdout.write(line.rstrip() + "\n")
         sys.stdout.flush()
     return 0 if sound else 1

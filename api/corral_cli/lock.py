@@ -36,12 +36,20 @@ def lock(call: Call) -> None:
     models = parse(text)
     _write(path, text)
     sys.stdout.write(f"locked {len(models)} model{'' if len(models) == 1 else 's'} in {path}\n")
-    for name, model in models.items():
-        if not model.source:
-            sys.stderr.write(
-                f"{name.short} has no source: where its blobs are not, it cannot be fetched; "
-                "push it to a registry and lock it again\n"
-            )
+    _tell_of_sourceless([name.short for name, model in models.items() if not model.source])
+
+
+def _tell_of_sourceless(names: list[str]) -> None:
+    if len(names) == 1:
+        sys.stderr.write(
+            f"{names[0]} has no source: where its blobs are not, it cannot be fetched; "
+            "push it to a registry and lock it again\n"
+        )
+    elif names:
+        sys.stderr.write(
+            f"{len(names)} of them have no source: where their blobs are not, they cannot be "
+            f"fetched; push them to a registry and lock them again: {', '.join(names)}\n"
+        )
 
 
 def _write(path: Path, text: str) -> None:

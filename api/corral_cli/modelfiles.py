@@ -23,7 +23,9 @@ from corral_cli.sources import (
     is_there,
     resolve,
 )
+from corral_kernel.errors import InvalidNameError
 from corral_kernel.modelfile import Modelfile
+from corral_kernel.names import ModelName
 from corral_kernel.remotes import split_source
 
 _ADAPTERS: Final = "adapters are GGUF, safetensors and .onnx_adapter files"
@@ -57,7 +59,7 @@ def gather(modelfile: Modelfile, folder: Path, own: Path | None = None) -> Files
         path = resolve(text, folder)
         if is_there(path):
             paths.add(path.resolve())
-            found.append(_model(path, own))
+            found.append(_meant(text, path, own))
         else:
             source = _model_name(text)
     if len(found) > 1 and any(one.is_alone for one in found):
@@ -102,6 +104,25 @@ def _model_name(text: str) -> str:
 
 def _model(path: Path, own: Path | None) -> Found:
     return model_files(path, own) if path.is_dir() else single_file(path)
+
+
+def _meant(text: str, path: Path, own: Path | None) -> Found:
+    """Take what FROM names; what is none may have the name of the model that was meant."""
+    try:
+        return _model(path, own)
+    except CommandError as error:
+        name = _name_of(text)
+        if not name or name == text:
+            raise
+        raise CommandError(f"{error}; for the model of that name write FROM {name}") from None
+
+
+def _name_of(text: str) -> str:
+    """Give the name that a text would be of a model, its tag included; of a path, none."""
+    try:
+        return "" if is_path(text) else ModelName.parse(text).short
+    except InvalidNameError:
+        return ""
 
 
 def _draft(text: str, folder: Path, sources: Collection[Path]) -> Found:

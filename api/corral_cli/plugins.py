@@ -131,7 +131,7 @@ def _on_disk() -> Plugins:
 def _print(found: Plugins) -> None:
     rows = [_row(plugin) for plugin in found.plugins]
     header = ("NAME", "DISTRIBUTION", "VERSION", "STATUS", "PROVIDES")
-    sys.stdout.write(table.render([header, *rows]))
+    sys.stdout.write(table.render([header, *rows], cut=True))  # `--json` tells all
     for plugin in found.plugins:
         if plugin.error or plugin.hint:
             reason = ": ".join(part for part in (plugin.error, plugin.hint) if part)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from corral_cli import wire
-from corral_cli.answer import Answer, print_timings, print_warnings
+from corral_cli.answer import NO_LAST_LINE, Answer, print_timings, print_warnings
 from corral_cli.client import NOT_FOUND, Client, connect
 from corral_cli.errors import CommandError, ServerError, UsageError
 from corral_cli.listing import model_names
@@ -164,7 +164,7 @@ def _print_answer(client: Client, settings: RunSettings, prompt: str) -> None:
     if prompt:
         sys.stdout.write("\n\n")
     if answer.last is None:
-        sys.stderr.write("Warning: the answer ended without its last line\n")
+        sys.stderr.write(NO_LAST_LINE)
         return
     print_warnings(answer.last)
     if settings.verbose:

@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from corral_cli import wire
-from corral_cli.answer import Answer, print_timings, print_warnings
+from corral_cli.answer import NO_LAST_LINE, Answer, print_timings, print_warnings
 from corral_cli.client import Client
 from corral_cli.errors import ServerError
 from corral_cli.progress import Progress
@@ -42,13 +42,19 @@ class Session:
         """Go on with another model; the conversation so far is forgotten.
 
         Raises:
-            ServerError: If there is none of that name, or it cannot be loaded.
+            ServerError: If there is none of that name, or it cannot be loaded; the session is
+                as it was.
         """
         info = self.client.post("/api/show", {"model": model}, wire.ModelInfo)
-        self.info, self.messages = info, []
-        self.settings.model = model
+        before = self.info, self.settings.model, self.settings.think
+        self.info, self.settings.model = info, model
         self.settings.think = True if "thinking" in (info.capabilities or []) else None
-        self.load()
+        try:
+            self.load()
+        except ServerError:
+            self.info, self.settings.model, self.settings.think = before
+            raise
+        self.messages = []
 
     def ask(self, text: str) -> None:
         """Send a message with all that came before it, and show the answer.
@@ -62,8 +68,10 @@ class Session:
         try:
             with closing(self.client.stream("/api/chat", self._body(), wire.Chunk)) as chunks:
                 answer.show(chunks)
+            ended = True
         except KeyboardInterrupt:
             answer.interrupt()
+            ended = False
         except ServerError as error:
             if not any(reason in str(error) for reason in _GOES_ON):
                 raise
@@ -71,6 +79,8 @@ class Session:
             self.messages.pop()
             return
         self._keep(answer)
+        if ended and answer.last is None:
+            sys.stderr.write(NO_LAST_LINE)
 
     def _keep(self, answer: Answer) -> None:
         sys.stdout.write("\n\n")

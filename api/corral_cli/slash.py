@@ -169,9 +169,10 @@ class Commands:
         try:
             self._session.open(words[0])
         except ServerError as error:
-            if error.status != NOT_FOUND:
-                raise
-            _say(f"Couldn't find model '{words[0]}'")
+            if error.status == NOT_FOUND:
+                _say(f"Couldn't find model '{words[0]}'")
+            else:
+                _say(f"Couldn't load model '{words[0]}': {error}")
 
     def _save(self, words: list[str]) -> None:
         if len(words) != 1:

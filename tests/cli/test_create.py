@@ -115,6 +115,11 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             {"Other": b"FROM smollm2\nSYSTEM x"},
             "it is a text, perhaps a Modelfile (it begins with 'FROM smollm2'); models are",
         ),
+        (
+            "FROM other",
+            {"other": b"FROM smollm2"},
+            "; for the model of that name write FROM other:latest",
+        ),
         ("FROM a\nPARAMETER top_p inf", {}, "PARAMETER top_p: inf cannot be sent"),
     ],
 )

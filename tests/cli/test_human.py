@@ -115,3 +115,17 @@ def test_on_a_terminal_nothing_is_padded_at_the_end(monkeypatch: pytest.MonkeyPa
 
 def test_a_cell_cannot_steer_the_terminal() -> None:
     assert table.render([("a\x1b[2Jb\n",)]) == "a[2Jb    \n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "last"), [(40, "x" * 34 + "…"), (10, "x" * 19 + "…")], ids=["fits", "narrow"]
+)
+def test_a_terminal_gets_of_a_long_last_cell_what_its_row_has_room_for(
+    columns: int, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("A", "B"), ("a", "x" * 90)]
+    assert "x" * 90 in table.render(rows, cut=True)  # a file or a pipe gets all of it
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert table.render(rows, cut=True) == f"A    B\na    {last}\n"
+    assert "x" * 90 in table.render(rows)

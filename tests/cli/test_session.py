@@ -316,6 +316,45 @@ def test_a_session_is_saved_and_another_model_loaded(
     }
 
 
+def test_a_model_that_cannot_be_loaded_leaves_the_session_as_it_was(
+    chat: Any, open_terminal: Any, scripted: Any, answer: Any
+) -> None:
+    chat("fine")
+    terminal = open_terminal()
+    terminal.see(PROMPT)
+    terminal.line("hello")
+    terminal.see("fine")
+    terminal.see(PROMPT)
+    refused = {"error": '"vectors" does not support generate'}
+    scripted.on("POST", "/api/generate", answer(refused, 400))
+    terminal.line("/load vectors")
+    terminal.see("""Couldn't load model 'vectors': "vectors" does not support generate""")
+    terminal.see(PROMPT)
+    terminal.line("again")
+    terminal.see("fine")
+
+    assert [said["content"] for said in scripted.bodies("/api/chat")[-1]["messages"]] == [
+        "hello",
+        "fine",
+        "again",
+    ]
+    assert scripted.bodies("/api/chat")[-1]["model"] == "m"
+
+
+def test_an_answer_without_its_last_line_gets_a_warning_and_the_session_goes_on(
+    chat: Any, open_terminal: Any, scripted: Any, answer: Any
+) -> None:
+    chat("fine")
+    piece = {"message": {"role": "assistant", "content": "so so so"}, "done": False}
+    scripted.on("POST", "/api/chat", answer(lines=[piece]))
+    terminal = open_terminal()
+    terminal.see(PROMPT)
+    terminal.line("hello")
+    terminal.see("so so so")
+    terminal.see("Warning: the answer ended without its last line")
+    terminal.see(PROMPT)
+
+
 def test_ctrl_c_empties_the_line_or_tells_how_to_leave(
     chat: Any, open_terminal: Any, scripted: Any
 ) -> None:

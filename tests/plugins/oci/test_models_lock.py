@@ -181,6 +181,11 @@ def test_a_lock_of_what_nobody_has_a_source_of_says_so(lab: Any, machine: Machin
         done = machine.command(server.url, "lock", "made-here")
         assert done.returncode == 0
         assert done.stderr.startswith("made-here:latest has no source: ")
+        create(client, "too", "y")
+        done = machine.command(server.url, "lock", "too", "made-here", "-o", "two.lock")
+        (told,) = done.stderr.splitlines()
+        assert told.startswith("2 of them have no source: ")
+        assert told.endswith(": made-here:latest, too:latest")
         missing = machine.command(server.url, "lock", "made-here", "not-there")
         assert (missing.returncode, missing.stdout) == (1, "")
         assert missing.stderr == "Error: model 'not-there:latest' not found\n"
