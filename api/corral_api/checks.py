@@ -25,6 +25,10 @@ def check_top_logprobs(wanted: int) -> None:
         raise InvalidRequestError(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
 
 
+_PULL_AGAIN: Final = "Pull the model again to get the latest version with full thinking support"
+"""What helps with models whose first versions had a template without thoughts."""
+
+
 def check_capabilities(
     model: Model, sent: str, has: tuple[str, ...], *, think: bool | str | None, more: str
 ) -> None:
@@ -46,7 +50,9 @@ def check_capabilities(
     if model.problem and model.folder_files:
         raise InvalidModelError(model.problem)
     if think and "thinking" not in has:
-        raise RefusalError(400, f"{quote(sent)} does not support thinking")
+        old = model.family == "qwen3" or model.name.model == "deepseek-r1"
+        cure = f". {_PULL_AGAIN}" if old else ""
+        raise RefusalError(400, f"{quote(sent)} does not support thinking{cure}")
     needed = ("completion", more) if more else ("completion",)
     if missing := tuple(name for name in needed if name not in has):
         raise MissingCapabilityError(model.name.full, missing)

@@ -91,6 +91,21 @@ def test_a_model_that_cannot_think_is_told_by_the_name_that_was_sent(say: Ask) -
     assert message(say("plain", "hi", think=False))["content"] == "hi"
 
 
+def test_an_old_model_that_could_think_is_told_to_be_pulled_again(
+    api: httpx.Client,
+) -> None:
+    copied = {"source": "says-plain", "destination": "deepseek-r1:8b"}
+    api.post("/api/copy", json=copied).raise_for_status()
+    messages = [{"role": "user", "content": "hi"}]
+    body = {"model": "deepseek-r1:8b", "messages": messages, "think": True, "stream": False}
+    answer = api.post("/api/chat", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == (
+        '"deepseek-r1:8b" does not support thinking. '
+        "Pull the model again to get the latest version with full thinking support"
+    )
+
+
 def test_a_thought_and_a_call_are_both_read(say: Ask, weather: Any) -> None:
     call = '<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>'
     said = f"<think>Look.</think>Wait. {call}"
