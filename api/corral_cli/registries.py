@@ -69,7 +69,7 @@ def registries(call: Call) -> None:
 def _print_all(found: Iterable[Registry]) -> None:
     found = list(found)
     header = ("NAME", "PLUGIN", "LENDS", "PULLS", "DESCRIPTION")
-    sys.stdout.write(table.render([header, *map(_row, found)]))
+    sys.stdout.write(table.render([header, *map(_row, found)], cut=True))
     for registry in found:
         _print_notes(registry)
 

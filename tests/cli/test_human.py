@@ -117,6 +117,16 @@ def test_a_cell_cannot_steer_the_terminal() -> None:
     assert table.render([("a\x1b[2Jb\n",)]) == "a[2Jb    \n"
 
 
+def test_a_terminal_gets_of_two_long_cells_an_equal_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "59")
+    rows = [("NAME", "FIELDS", "TEXT"), ("a", "x" * 90, "y" * 50)]
+    header, row = table.render(rows, cut=True).splitlines()
+    assert header == f"NAME    {'FIELDS':<27}TEXT"
+    assert row == f"a       {'x' * 22}…    {'y' * 23}…"
+    assert len(row) == 59
+
+
 @pytest.mark.parametrize(
     ("columns", "last"), [(40, "x" * 34 + "…"), (10, "x" * 19 + "…")], ids=["fits", "narrow"]
 )
