@@ -344,19 +344,10 @@ TOOLS = """,
 }""",
             "does not support images",
         ),
-        (
-            "/api/create",
-            """{
-  "model": "llama3.2:quantized",
-  "from": "llama3.2",
-  "quantize": "q4_K_M"
-}""",
-            "not supported by this release",
-        ),
     ],
-    ids=["tools", "suffix", "images", "quantize"],
+    ids=["tools", "suffix", "images"],
 )
-def test_what_waits_for_a_later_release(curl: Any, path: str, body: str, words: str) -> None:
+def test_what_these_models_cannot_do(curl: Any, path: str, body: str, words: str) -> None:
     status, text = curl(path, "-d", body)
     assert status == 400
     assert words in json.loads(text)["error"]
@@ -369,6 +360,20 @@ def test_a_trailing_comma_is_no_json(curl: Any) -> None:
 
 
 # --- models -------------------------------------------------------------------------------------
+
+
+def test_quantize_a_model(ask: Any) -> None:
+    *_, last = ask(
+        "/api/create",
+        """{
+  "model": "llama3.2:quantized",
+  "from": "llama3.2",
+  "quantize": "q4_K_M"
+}""",
+    )
+    assert last == {"status": "success"}
+    shown = ask("/api/show", '{"model": "llama3.2:quantized"}')
+    assert shown[-1]["details"]["quantization_level"] == "Q4_K_M"
 
 
 def test_create_from_a_model(ask: Any) -> None:
