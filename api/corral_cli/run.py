@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from corral_cli.parser import Call
 from corral_cli.pull import fetch
 from corral_cli.registries import name_of
 from corral_cli.settings import RunSettings
+from corral_cli.sources import is_there, resolve
 from corral_kernel.durations import FOREVER, format_duration, parse_keep_alive
 from corral_kernel.gotext import parse_bool, quote
 
@@ -31,6 +33,7 @@ def run(call: Call) -> None:
         CommandError: If there is no such model.
     """
     model, *words = call.args
+    _check_is_no_path(model)
     settings = read_settings(call, model)
     if not sys.stdin.isatty():
         words = [text for text in (_piped_input(),) if text] + words
@@ -50,6 +53,15 @@ def run(call: Call) -> None:
             talk(Session(client, settings, info))
         else:
             _print_answer(client, settings, prompt)
+
+
+def _check_is_no_path(text: str) -> None:
+    # No name begins so: what lies there can be made a model of.
+    if text.startswith((".", "/", "~")) and is_there(resolve(text, Path())):
+        raise CommandError(
+            f"invalid model name: {text} is a path; write FROM {text} into a file Modelfile, "
+            "then 'corral create NAME -f Modelfile' and 'corral run NAME'"
+        )
 
 
 def read_settings(call: Call, model: str) -> RunSettings:

@@ -43,6 +43,8 @@ Parameters, each as /set parameter <name> <value>:
   repeat_last_n <int>      How far back repetition is looked for
   num_gpu <int>            Layers on a GPU
   stop <text> ...          Texts that end an answer
+  samplers <name> ...      Samplers in order; 'corral samplers' lists them
+and all others that 'corral options' lists.
 
 """
 

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +219,20 @@ def test_an_answer_that_fails_says_so_behind_what_came(
     assert result.err.startswith("Error: ")
     assert message in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_path_in_the_place_of_a_model_is_told_how_to_become_one(
+    kind: str, corral: Any, scripted: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.gguf" if kind == "file" else tmp_path
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+
+    result = corral("run", str(path), "hi")
+
+    assert result.status == 1
+    assert f"Error: invalid model name: {path} is a path; write FROM {path} into" in result.err
+    assert scripted.bodies("/api/show") == []
 
 
 def test_a_line_of_more_than_eight_megabytes_is_refused(generate: Any, corral: Any) -> None:
