@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - DeepSeek's marks have wide bars
 
+from corral_chat.parsing.element_calls import ElementCalls
 from corral_chat.parsing.tables import Calls, Family, Thinking
 from corral_chat.parsing.tagged_calls import TaggedCalls, invokes
 
@@ -11,6 +12,7 @@ _INSIDE = Thinking(starts_inside=True)
 _SEED = Thinking(open="<seed:think>", close="</seed:think>")
 
 
+_MINIMAX = "]<]minimax[>["
 _DSML = "｜DSML｜"
 _JSON_TYPES = frozenset({"integer", "number", "boolean", "array", "object", "null"})
 _DSML_KINDS = (
@@ -88,6 +90,21 @@ FAMILIES = (
             ),
         ),
         template_has=("minimax:tool_call", "<invoke name="),
+        certainty=0.9,
+    ),
+    Family(
+        name="minimax-m3",
+        thinking=Thinking(open="<mm:think>", close="</mm:think>", gap=""),
+        calls=(
+            Calls(
+                form=ElementCalls(),
+                begin=f"{_MINIMAX}<tool_call>",
+                end=f"{_MINIMAX}</tool_call>",
+                before="\n",
+                after="\n",
+            ),
+        ),
+        template_has=(_MINIMAX, "<mm:think>"),
         certainty=0.9,
     ),
     Family(

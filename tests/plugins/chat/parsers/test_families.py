@@ -35,6 +35,16 @@ DEEPSEEK_TWO = f'{DS}{CS}get_weather{SEP}{ARGUMENTS}{CE}{CS}search{SEP}{{"q": "P
 COGITO = f"{DS}{CS}function{SEP}get_weather\n```json\n{ARGUMENTS}\n```{CE}{DE}"
 INVOKE = '<invoke name="get_weather">\n<parameter name="city">Oslo</parameter>\n<parameter name="days">3</parameter>\n</invoke>'
 DSML = INVOKE.replace("</", "</｜DSML｜").replace("<i", "<｜DSML｜i").replace("<p", "<｜DSML｜p")
+M = "]<]minimax[>["
+M3 = (
+    f'{M}<tool_call>\n{M}<invoke name="get_weather">{M}<city>Oslo{M}</city>{M}<days>3{M}</days>'
+    f"{M}</invoke>\n{M}</tool_call>"
+)
+M3_NESTED = (
+    f'{M}<invoke name="search">{M}<q>Paris{M}</q>{M}<near>{M}<item>{M}<city>Oslo{M}</city>{M}</item>'
+    f"{M}<item>2{M}</item>{M}</near>{M}</invoke>\n"
+)
+NESTED = ("search", {"q": "Paris", "near": [{"city": "Oslo"}, "2"]})
 KIMI = (
     "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
     f"<|tool_call_argument_begin|>{ARGUMENTS}<|tool_call_end|>"
@@ -83,6 +93,8 @@ ANSWERS: list[tuple[str, str, Read]] = [
         TOOL,
     ),
     ("minimax-m2", f"<minimax:tool_call>\n{INVOKE}\n</minimax:tool_call>", TOOL),
+    ("minimax-m3", f"<mm:think>Hm.</mm:think>Yes.{M3}", Read("Yes.", "Hm.", (THREE,))),
+    ("minimax-m3", f"{M}<tool_call>\n{M3_NESTED}{M}</tool_call>", Read(calls=(NESTED,))),
     (
         "minimax-m2",
         f"<minimax:tool_call>\n{INVOKE}\n{INVOKE}\n</minimax:tool_call>",

@@ -93,6 +93,7 @@ FAMILIES = {
     ),
     "minicpm5": ("openbmb-MiniCPM5-1B",),
     "minimax-m2": ("MiniMax-M2",),
+    "minimax-m3": ("MiniMax-M3",),
     "mistral-list": (
         "mistralai-Mistral-Nemo-Instruct-2407",
         "plain-Mistral-Large-Instruct-2407-v3",
@@ -120,7 +121,6 @@ FAMILIES = {
 """Of the others no family is known; most of their templates have no place for tools."""
 UNKNOWN = (
     "HuggingFaceTB-SmolLM3-3B",
-    "MiniMax-M3",
     "SmolLM2",
     "google-gemma-2-2b-it",
     "llama-cpp-rwkv-world",
