@@ -46,7 +46,11 @@ def run(call: Call) -> None:
             settings.think = True
         if "embedding" in (info.capabilities or []):
             _print_vector(client, settings, prompt, call)
-        elif interactive:
+            return
+        for name in _OF_VECTORS:
+            if name in call.flags:
+                sys.stderr.write(f"warning: --{name} is ignored: {model} makes no vectors\n")
+        if interactive:
             from corral_cli.interactive import talk
             from corral_cli.session import Session
 
@@ -142,6 +146,7 @@ def _find(client: Client, model: str, address: str, *, insecure: bool) -> wire.M
     return client.post("/api/show", {"model": model}, wire.ModelInfo)
 
 
+_OF_VECTORS: Final = ("truncate", "dimensions")
 _NO_MODELS: Final = (
     "There are none here yet: 'pip install corral[starter]' brings a small one, "
     "'corral create NAME -f Modelfile' makes one of a GGUF file."
@@ -155,7 +160,7 @@ def _print_vector(client: Client, settings: RunSettings, prompt: str, call: Call
             f'Usage: corral run {settings.model} "your text here"'
         )
     body: dict[str, Any] = {"model": settings.model, "input": prompt}
-    body |= {name: call.flags[name] for name in ("truncate", "dimensions") if name in call.flags}
+    body |= {name: call.flags[name] for name in _OF_VECTORS if name in call.flags}
     if settings.keep_alive is not None:
         body["keep_alive"] = settings.keep_alive
     vectors = client.post("/api/embed", body, wire.Embeddings).embeddings

@@ -155,6 +155,15 @@ def test_an_embedding_model_prints_its_vector(corral: Any, scripted: Any, answer
     )
 
 
+def test_what_only_vectors_have_is_ignored_aloud(generate: Any, corral: Any) -> None:
+    generate(_chunk(done=True, done_reason="stop"))
+
+    result = corral("run", "m", "x", "--dimensions", "3")
+
+    assert result.status == 0
+    assert result.err == "warning: --dimensions is ignored: m makes no vectors\n"
+
+
 def test_a_model_that_is_not_here_is_pulled_first(corral: Any, scripted: Any, answer: Any) -> None:
     steps = [{"status": "pulling manifest"}, {"status": "success"}]
 
