@@ -132,7 +132,9 @@ def test_an_explicit_choice_beats_the_order_and_the_order_the_highest_bid(  # no
     assert plan.choice.by == by
     assert [bid.claim.backend for bid in plan.choice.others] == others
     if option is None:
-        assert planned.capabilities(asked) == ("completion", chosen)
+        claim = planned.claim(asked)
+        assert claim is not None
+        assert claim.capabilities == ("completion", chosen)
         told = planned.choice(asked)
         assert (told.name, told.why, told.chosen_by) == (chosen, f"it is {chosen}", by)
         assert [(bid.name, bid.why) for bid in told.others] == [(n, f"it is {n}") for n in others]
@@ -173,7 +175,7 @@ def test_a_choice_that_cannot_be_is_told_and_never_replaced(
         with pytest.raises(UnusableBackendError) as caught:
             planner().plan(of, given)
         assert str(caught.value) == words
-    assert planner().capabilities(asked) == ()
+    assert planner().claim(asked) is None
     told = planner().choice(asked)
     assert (told.name, told.confidence, told.error) == ("", 0.0, words)
     assert [bid.name for bid in told.others] == ["high", "middle", "low"]

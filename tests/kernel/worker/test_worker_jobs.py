@@ -12,12 +12,14 @@ from corral_kernel.testing.chains import chain_of
 
 Start = Callable[..., Any]
 
-# Loops inside loops stay within the sandbox's own bounds for longer than any deadline here.
+# Loops inside loops stay within the sandbox's own bounds for longer than any deadline here; in this
+# conversation alone, not when the renderer first finds out what the template shows.
 HOSTILE = frames.PromptSpec(
     renderer="jinja",
-    template="{% for a in range(900) %}{% for b in range(900) %}{% for c in range(900) %}"
-    "{% endfor %}{% endfor %}{% endfor %}x",
-    messages=(Message(role="user", content="x"),),
+    template="{% if messages[0]['content'] == 'loop' %}"
+    "{% for a in range(900) %}{% for b in range(900) %}{% for c in range(900) %}"
+    "{% endfor %}{% endfor %}{% endfor %}{% endif %}x",
+    messages=(Message(role="user", content="loop"),),
 )
 
 
