@@ -8,34 +8,7 @@ from typing import Any
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.foldernames import GENAI_CONFIG
 from corral_onnx.config import GenaiConfig, genai_config, section
-
-_FORBIDDEN = {
-    "custom_ops_library": "would have ONNX Runtime run that library's code",
-    "library_path": "would have ONNX Runtime run that library's code",
-    "enable_profiling": "would have ONNX Runtime write files wherever the model says",
-    "optimized_model_filepath": "would have ONNX Runtime write a file wherever the model says",
-    "ep.context_file_path": "would have ONNX Runtime write a file wherever the model says",
-}
-"""Keys of session and provider options, at any depth of any file: a model is data, never code."""
-
-_PROVIDER_OPTIONS = "provider_options"
-_PROVIDER_SETTINGS = frozenset(
-    {
-        "enableGraphCapture",
-        "enable_cuda_graph",
-        "enable_graph_capture",
-        "enable_skip_layer_norm_strict_mode",
-        "multiRotaryCacheConcatOffset",
-        "multi_rotary_cache_concat_offset",
-        "validationMode",
-    }
-)
-"""What a folder may set of providers: what GenAI's own builder writes, which names no file.
-
-A list of what is harmful would never be whole: by others of their hundreds of settings providers
-open libraries (`backend_path`, `op_packages`, `trt_extra_plugin_lib_paths`), call addresses
-(`gpu_external_alloc`) and write files (`cache_dir`, `trt_engine_cache_enable`).
-"""
+from corral_onnx.settings import check_key
 
 _ENOUGH_BYTES = 256 << 20  # no JSON file of a model is larger
 
@@ -106,10 +79,7 @@ def _decode(file: Path, name: str) -> Any:
     def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Asked of every object, so that of a key that stands twice none is overlooked.
         for key, value in pairs:
-            if key in _FORBIDDEN:
-                raise InvalidModelError(f"{name} holds {key!r}, which {_FORBIDDEN[key]}: refused")
-            if key == _PROVIDER_OPTIONS and name == GENAI_CONFIG:
-                _check_settings(name, value)
+            check_key(name, key, value)
         taken = dict(pairs)
         if name == GENAI_CONFIG and len(taken) < len(pairs):
             # The library might take the other, which nobody has looked into.
@@ -123,19 +93,3 @@ def _decode(file: Path, name: str) -> Any:
         return json.loads(file.read_bytes().decode(), object_pairs_hook=take)
     except (ValueError, RecursionError) as error:
         raise InvalidModelError(f"{name} is no sound JSON: {error}") from None
-
-
-def _check_settings(name: str, value: Any) -> None:
-    """Look through the options of all providers: `[{"cuda": {"enable_cuda_graph": "1"}}]`."""
-    providers = value if isinstance(value, list) else [value]
-    if not all(isinstance(provider, dict) for provider in providers):
-        raise InvalidModelError(f"{name} holds {_PROVIDER_OPTIONS!r} that are none: refused")
-    for settings in (settings for provider in providers for settings in provider.values()):
-        if not isinstance(settings, dict):
-            raise InvalidModelError(f"{name} holds {_PROVIDER_OPTIONS!r} that are none: refused")
-        for key in sorted(settings.keys() - _PROVIDER_SETTINGS):
-            raise InvalidModelError(
-                f"{name} sets {key!r:.99} in {_PROVIDER_OPTIONS!r}, by which ONNX Runtime might "
-                "open a library or write a file: refused; a model may set "
-                + ", ".join(sorted(_PROVIDER_SETTINGS))
-            )

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,73 @@ def test_what_genais_builder_writes_of_providers_is_taken(
     loop = greedy(folder)
     assert loop.engine.info.details["devices"] == "cpu"
     assert loop.answer(CHAT) == "Rome.<|im_end|>"
+
+
+SESSIONS: dict[str, Any] = {
+    "statistics": {"session.collect_node_memory_stats_to_file": "WRITTEN"},
+    "partitions": {"session.node_partition_config_file": "WRITTEN"},
+    "experts": {"session.moe.offload.derived_cache_dir": "WRITTEN"},
+    "a compiled context": {"ep.context_enable": "1"},
+    "one that nobody knows": {"session.of_next_year": "1"},
+    "a list": ["session.node_partition_config_file"],
+}
+
+
+def session_with(folder: Path, edit_json: Edit, more: Any, target: Path) -> None:
+    """Set more of the decoder's session; `target` is the file that it names."""
+    given = json.loads(json.dumps(more).replace("WRITTEN", str(target)))
+    edit_json(
+        folder / "genai_config.json",
+        lambda c: c["model"]["decoder"].update(
+            session_options=given | c["model"]["decoder"]["session_options"]
+            if isinstance(given, dict)
+            else given
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+def test_a_folder_that_sets_more_of_sessions_than_speed_is_refused(
+    open_model: Opener, folder: Path, edit_json: Edit, tmp_path: Path, kind: str
+) -> None:
+    target = tmp_path / "written"
+    session_with(folder, edit_json, SESSIONS[kind], target)
+    with pytest.raises(InvalidModelError, match=r"session_options.*refused"):
+        open_model(folder)
+    assert not target.exists()
+
+
+def test_because_the_library_would_write_that_file(
+    folder: Path, edit_json: Edit, tmp_path: Path
+) -> None:
+    target = tmp_path / "written"
+    session_with(folder, edit_json, SESSIONS["partitions"], target)
+    code = "import onnxruntime_genai as og, sys; og.Model(og.Config(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, folder], check=True)
+    assert target.exists()
+
+
+def test_options_of_a_run_are_looked_at_too(
+    open_model: Opener, folder: Path, edit_json: Edit
+) -> None:
+    run = {"run_options": {"qnn.lora_config": "x.txt"}}
+    edit_json(folder / "genai_config.json", lambda c: c["model"]["decoder"].update(run))
+    with pytest.raises(InvalidModelError, match=r"qnn\.lora_config.*run_options.*refused"):
+        open_model(folder)
+
+
+def test_what_genais_builder_writes_of_sessions_is_taken(
+    greedy: Callable[..., Any], folder: Path, edit_json: Edit
+) -> None:
+    more = {
+        "intra_op_num_threads": 1,
+        "ep.cuda.fpa_intb_gemm": "0",
+        "optimization.disable_specified_optimizers": "MatMulNBitsFusion",
+        "session.use_device_allocator_for_initializers": "1",
+    }
+    path = folder / "genai_config.json"
+    edit_json(path, lambda c: c["model"]["decoder"]["session_options"].update(more))
+    assert greedy(folder).answer(CHAT) == "Rome.<|im_end|>"
 
 
 def test_an_object_of_the_configuration_has_no_key_twice(open_model: Opener, folder: Path) -> None:
