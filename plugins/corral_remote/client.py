@@ -203,13 +203,17 @@ class Client:
         with suppress(TimeoutError, AgainError, CorralError):
             until = asyncio.get_running_loop().time() + _ERROR_S
             said = await answer.read_all(_ERROR_BYTES, until)
-        said = self.scrub(said.decode("utf-8", "replace")).encode()
         status = answer.status
         asked = "stream_options" in body and status in _FIELD_REFUSED
         if asked and any(name in said for name in _USAGE_FIELDS):
             raise RefusedFieldError
         error = failures.of_status(
-            self.where, status, said, model=body.get("model", ""), key=self._key.reference
+            self.where,
+            status,
+            said,
+            model=body.get("model", ""),
+            key=self._key.reference,
+            scrub=self.scrub,
         )
         if failures.is_temporary(status):
             wait_s = retry_after(answer.header(b"retry-after"))

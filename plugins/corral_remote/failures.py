@@ -48,8 +48,14 @@ class AgainError(Exception):
         self.answered = answered
 
 
-def of_status(
-    where: str, status: int, body: bytes, *, model: str = "", key: str = ""
+def of_status(  # noqa: PLR0913 - all of what an error tells
+    where: str,
+    status: int,
+    body: bytes,
+    *,
+    model: str = "",
+    key: str = "",
+    scrub: Callable[[str], str] = str,
 ) -> CorralError:
     """Make the error for an answer that is none.
 
@@ -59,9 +65,10 @@ def of_status(
         body: As much of it as was read.
         model: That was asked for; empty: none was.
         key: The reference of the key that was sent; empty: none was.
+        scrub: Takes out what must not be shown.
     """
     kind, what = _meaning(status, body, model, key)
-    said = words(body)
+    said = words(body, scrub)
     return kind(f"{where} {what} ({status})" + (f": {said}" if said else ""))
 
 
@@ -90,14 +97,20 @@ def is_temporary(status: int) -> bool:
     return status in _AGAIN
 
 
-def words(body: bytes) -> str:
-    """Find what a server says of an error, on one line and not too long; empty: nothing."""
+def words(body: bytes, scrub: Callable[[str], str] = str) -> str:
+    """Find what a server says of an error, on one line and not too long; empty: nothing.
+
+    Args:
+        body: As it came.
+        scrub: Takes out what must not be shown: after decoding, which may bring it to light, and
+            before cutting, which may leave the half of it.
+    """
     try:
         found = _message(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace")
         found = "" if text.lstrip().startswith("<") else text  # a proxy's page says nothing
-    line = _BLANK.sub(" ", found).strip()
+    line = _BLANK.sub(" ", scrub(found)).strip()
     return line if len(line) <= _WORDS else f"{line[:_WORDS]}…"
 
 
@@ -128,7 +141,7 @@ def _code(body: bytes) -> str:
 
 def told_in_stream(where: str, error: Any, scrub: Callable[[str], str]) -> CorralError:
     """Make the error for an error object in the middle of a stream."""
-    said = words(scrub(msgspec.json.encode({"error": error}).decode()).encode())
+    said = words(msgspec.json.encode({"error": error}), scrub)
     return RemoteServerError(f"{where} broke the answer off: {said or 'it does not say why'}")
 
 
@@ -153,7 +166,7 @@ def of_connection(
         return RemoteServerError(_connect_words(where, error))
     if isinstance(error, httpcore.RemoteProtocolError):
         return RemoteServerError(
-            f"{where} does not speak HTTP as it should: {words(scrub(str(error)).encode())}"
+            f"{where} does not speak HTTP as it should: {words(str(error).encode(), scrub)}"
         )
     return RemoteServerError(f"the connection to {where} was cut")
 

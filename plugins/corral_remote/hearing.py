@@ -59,7 +59,7 @@ class Heard:
         return None if first is None else self._choice(first)
 
     def _error(self, chunk: Chunk, data: bytes) -> CorralError:
-        told = chunk.error or words(data)
+        told = chunk.error or words(data, self._scrub)
         return told_in_stream(self._where, told, self._scrub)
 
     def _choice(self, choice: Choice) -> Piece | None:

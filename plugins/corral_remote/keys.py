@@ -5,6 +5,7 @@ str(key)                        # "***"
 key.reveal()                    # for the one header that carries it
 """
 
+import html
 import os
 import re
 from pathlib import Path
@@ -25,10 +26,11 @@ class Secret:
         reference: Where it came from, which is no secret.
     """
 
-    __slots__ = ("_text", "reference")
+    __slots__ = ("_spelled", "_text", "reference")
 
     def __init__(self, text: str = "", reference: str = "") -> None:
         self._text = text
+        self._spelled = re.compile("".join(map(_spellings, text)), re.IGNORECASE)
         self.reference = reference
 
     def __bool__(self) -> bool:
@@ -45,8 +47,15 @@ class Secret:
         return self._text
 
     def scrub(self, text: str) -> str:
-        """Take the key out of what another server said, which may repeat it."""
-        return text.replace(self._text, _HIDDEN) if self else text
+        """Take the key out of what another server said, which may repeat it, escaped or not."""
+        return self._spelled.sub(_HIDDEN, text) if self else text
+
+
+def _spellings(character: str) -> str:
+    """A pattern for a character as JSON, JSON within JSON, HTML and URLs may write it."""
+    code = f"{ord(character):02x}"
+    forms = {re.escape(character), re.escape(html.escape(character)), f"u00{code}", f"%{code}"}
+    return rf"\\*(?:{'|'.join(sorted(forms))})"
 
 
 def resolve(reference: str) -> Secret:

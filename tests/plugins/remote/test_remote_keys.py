@@ -1,6 +1,8 @@
 """Keys: where they may come from, and that nothing shows them."""
 
+import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,9 @@ def test_a_secret_shows_itself_to_nobody(lab: Any) -> None:
     assert lab.KEY not in shown
     assert "***" in shown
     assert secret.scrub(f"bad key {lab.KEY}!") == "bad key ***!"
+    for spelled in ("a%2Fb%3d", r"a\/b=", "a/b="):
+        assert Secret("a/b=").scrub(f"x{spelled}y") == "x***y"
+    assert Secret("a&b").scrub("xa&amp;by") == "x***y"
     assert Secret().scrub("as it is") == "as it is"
 
 
@@ -106,6 +111,62 @@ async def test_errors_in_mid_stream_repeat_no_key(
             with pytest.raises(CorralError) as caught:
                 await lab.answer(engine)
         assert lab.KEY not in str(caught.value)
+
+
+ODD_KEY = "sk-ab/cd+<very&secret>='9"
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "a slash as PHP writes it": lambda text: text.replace("/", r"\/"),
+    "marks as Go writes them": lambda text: (
+        text.replace("<", r"\u003c").replace(">", r"\u003E").replace("&", r"\u0026")
+    ),
+    "all of it": lambda text: "".join(rf"\u{ord(letter):04x}" for letter in text),
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("inner", ["{}", '{{"error": "bad key {}"}}'], ids=["plain", "JSON in it"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["a status", "in mid-stream"])
+async def test_a_key_that_comes_back_escaped_is_shown_no_more_than_another(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, escape: str, inner: str, *, streamed: bool
+) -> None:
+    monkeypatch.setenv("ODD_KEY", ODD_KEY)
+    said = json.dumps(inner.format(ESCAPES[escape](ODD_KEY)))[1:-1]
+    if inner == "{}":  # what is escaped is the JSON's own text
+        said = ESCAPES[escape](ODD_KEY)
+    body = f'{{"error": {{"message": "no: {said}"}}}}'.encode()
+    reply = lab.events(lab.said("a"), b"data: " + body + b"\n\n")
+    async with (
+        lab.serving(reply if streamed else lab.status(400, body)) as server,
+        lab.loaded(server.url, api_key="env:ODD_KEY") as engine,
+    ):
+        with pytest.raises(CorralError) as caught:
+            await lab.answer(engine)
+    told = str(caught.value)
+    assert "no: " in told
+    assert "***" in told
+    assert "ecret" not in told
+    assert r"\u00" not in told
+
+
+@pytest.mark.parametrize("place", [280, 290, 299])
+async def test_no_half_of_a_key_is_left_where_words_are_cut(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setenv("THE_KEY", lab.KEY)
+    message = "x" * place + lab.KEY
+    told = [
+        lab.status(400, {"error": {"message": message}}),
+        lab.events(lab.event({"error": {"message": message}})),
+        lab.events(lab.event({"object": "error", "message": message})),
+    ]
+    for reply in told:
+        async with (
+            lab.serving(reply) as server,
+            lab.loaded(server.url, api_key="env:THE_KEY") as engine,
+        ):
+            with pytest.raises(CorralError, match="xxxx") as caught:
+                await lab.answer(engine)
+        assert "sk" not in str(caught.value)
 
 
 @pytest.mark.parametrize("header", ["content-type: {}/x", "content-encoding: {}"])
