@@ -114,6 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     sampler_timeout_ns: int = SECOND  # of one call of a sampler or constraint; FOREVER: no limit
     task_timeout_ns: int = 15 * MINUTE  # of converting without progress; FOREVER: no limit
+    max_tasks: int = 2  # conversions, quantizations and comparisons at once
     strict_options: bool | None = None  # True: refuse unknown options; False: warn of all
     max_loaded_models: int = 0  # 0: automatic
     num_parallel: int = 0  # requests at once for each model; 0: automatic
@@ -157,6 +158,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             stall_timeout_ns=reader.duration("STALL_TIMEOUT", MINUTE) or FOREVER,
             sampler_timeout_ns=reader.duration("SAMPLER_TIMEOUT", SECOND) or FOREVER,
             task_timeout_ns=reader.duration("TASK_TIMEOUT", 15 * MINUTE) or FOREVER,
+            max_tasks=max(reader.uint("MAX_TASKS", 2), 1),
             strict_options=flag(environ, "STRICT_OPTIONS"),
             max_loaded_models=reader.uint("MAX_LOADED_MODELS", 0),
             num_parallel=reader.uint("NUM_PARALLEL", 0),

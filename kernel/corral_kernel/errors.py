@@ -169,6 +169,11 @@ class QueueFullError(CorralError):
 
     code = "queue_full"
 
+    def __init__(
+        self, message: str = "server busy, please try again.  maximum pending requests exceeded"
+    ) -> None:
+        super().__init__(message)
+
 
 class ShuttingDownError(CorralError):
     """The server is going down and takes no new work."""

@@ -36,6 +36,7 @@ from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_
 from corral_kernel.tasks.comparing import Side, compare
 from corral_kernel.tasks.creating import carry_out
 from corral_kernel.tasks.process import TaskLimits
+from corral_kernel.tasks.turns import Turns
 from corral_kernel.telling import WarningLog
 from corral_kernel.transfers import Maker, Manner, Transfers, check_source
 
@@ -81,6 +82,7 @@ class Corral:
             debug=bool(settings.debug),
             timeout_s=_seconds(settings.task_timeout_ns),
         )
+        self._turns = Turns(settings.max_tasks, settings.max_queue)
         self.remotes = RemotePolicy(_allowed(settings))
         self._planner = Planner(self.plugins, settings)
         self._jobs = CompletionJobs(self.plugins, go_template=settings.go_template)
@@ -151,7 +153,7 @@ class Corral:
         if request.base and (found := self.plugins.address(request.base)):
             request = msgspec.structs.replace(request, base=found[1].full)
         steps = create_model(self.store, request, self.remotes.check_url, self.makers)
-        return carry_out(steps, self._task_limits)
+        return carry_out(steps, self._task_limits, self._turns)
 
     async def pull_of_base(self, request: CreateRequest) -> AsyncGenerator[Progress] | None:
         """The pull of the model that a creation builds upon; None: it is here, or needs none.
@@ -319,7 +321,8 @@ class Corral:
         def make_job(completion: CompletionCall, plan: Plan) -> Generate:
             return self._jobs.make(completion, plan, "")
 
-        return compare((first, second), call.prompts, self._started.lease_alone, make_job)
+        lease = self._started.lease_alone
+        return compare((first, second), call.prompts, lease, make_job, self._turns)
 
     # ---------------------------------------------------------------------------- privately
 

@@ -51,9 +51,12 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
         "TASK_TIMEOUT": Variable(
             "15m", "converting or quantizing without any progress for so long is given up"
         ),
+        "MAX_TASKS": Variable(
+            "2", "conversions, quantizations and comparisons at once; others wait in order"
+        ),
         "MAX_LOADED_MODELS": Variable("0", "models loaded at once; 0: three"),
         "NUM_PARALLEL": Variable("0", "requests at once for one model; 0: up to four, by memory"),
-        "MAX_QUEUE": Variable("512", "requests that may wait, for a load or a slot; then 503"),
+        "MAX_QUEUE": Variable("512", "requests that may wait for a load, slot or task; then 503"),
         "MEMORY_BUDGET": Variable(
             "", "bytes for all models (8GiB, 500M); unset: four fifths of what is free at start"
         ),

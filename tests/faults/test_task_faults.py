@@ -85,7 +85,8 @@ def site(
     models = tmp_path / "models"
 
     def start() -> Any:
-        return start_server(CORRAL_MODELS=str(models), PYTHONPATH=str(making_plugin))
+        settings = {"CORRAL_MODELS": str(models), "CORRAL_MAX_TASKS": "1"}
+        return start_server(**settings, PYTHONPATH=str(making_plugin))
 
     found = Site(start, models, wide)
     yield found
@@ -155,6 +156,51 @@ def test_a_server_that_ends_waits_for_no_conversion(
         assert site.server.stop() == 0
         list(lines)
     wait_gone(pid)
+    assert not site.left_of_tasks()
+
+
+@contextlib.contextmanager
+def waiting(site: Site, path: str, **body: Any) -> Iterator[Iterator[dict[str, Any]]]:
+    """A request that waits for a task to end, and the lines that it gets after that."""
+    with site.client.stream("POST", path, json=body) as answer:
+        lines = (json.loads(line) for line in answer.iter_lines())
+        while not next(lines)["status"].startswith("waiting"):
+            pass
+        yield lines
+
+
+def test_tasks_wait_for_each_other_and_a_client_that_leaves_is_out_of_the_line(
+    site: Site, tmp_path: Path
+) -> None:
+    files = site.files(how="copy")
+    compared = {"model_a": "kept", "model_b": "kept", "prompts": ["a"], "max_tokens": 2}
+    compared["options"] = {"num_ctx": 64}
+    with site.converting(tmp_path / "mark") as (pid, _):
+        with waiting(site, "/api/create", model="left", files=files):
+            pass
+        with (
+            waiting(site, "/api/create", model="copied", files=files) as copied,
+            waiting(site, "/api/compare", **compared) as comparison,
+        ):
+            site.works()
+            os.kill(pid, signal.SIGKILL)
+            assert [*copied][-1] == {"status": "success"}
+            assert [*comparison][-1]["status"] == "success"
+    wait_until_tidy(site)
+    names = {model["name"] for model in site.client.get("/api/tags").json()["models"]}
+    assert "copied:latest" in names
+    assert not names & {"m:latest", "left:latest"}
+
+
+def test_a_server_that_ends_waits_for_nobody_in_the_line(site: Site, tmp_path: Path) -> None:
+    files = site.files(how="copy")
+    with (
+        contextlib.suppress(httpx.HTTPError),
+        site.converting(tmp_path / "mark"),
+        waiting(site, "/api/create", model="n", files=files) as lines,
+    ):
+        assert site.server.stop() == 0
+        list(lines)
     assert not site.left_of_tasks()
 
 

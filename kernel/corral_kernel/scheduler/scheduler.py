@@ -94,9 +94,7 @@ class Scheduler:
         self._pump()
         if not waiter.lease.done() and self._queue_length(waiter) > self._limits.max_queue:
             self._waiting.remove(waiter)
-            raise QueueFullError(
-                "server busy, please try again.  maximum pending requests exceeded"
-            )
+            raise QueueFullError
         try:
             return await waiter.lease
         except asyncio.CancelledError:

@@ -9,4 +9,6 @@ Of a comparison, `compare`, `comparing`, `answers` and `shelf` are the server's 
 A task on files, which is a converter's or a quantizer's, has a process of another kind: it works
 once, in its main thread, and ends. `process` is the server's side, `working` the other, and
 `messages` are what they say to each other.
+
+Of either kind so many work at once; the others wait for their `turns`.
 """

@@ -85,7 +85,7 @@ class Step(Struct, frozen=True, kw_only=True):
     """How far it is.
 
     Args:
-        status: What is being done: `loading` or `answering`.
+        status: What is being done: `waiting` for other tasks, `loading` or `answering`.
         side: Of which model: `a` or `b`.
         model: Its name.
         completed: Prompts that are done, of `total`.

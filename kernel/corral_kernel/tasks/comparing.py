@@ -18,6 +18,7 @@ from corral_kernel.tasks.answers import Answer, different_vocabularies, result_o
 from corral_kernel.tasks.compare import CompareResult, SideResult, Step
 from corral_kernel.tasks.private import GetLease, PrivateModel
 from corral_kernel.tasks.shelf import Shelf
+from corral_kernel.tasks.turns import Turns
 
 NS = 1_000_000_000
 
@@ -35,6 +36,7 @@ async def compare(
     prompts: Sequence[str],
     get_lease: GetLease,
     make_job: Callable[[CompletionCall, Plan], Generate],
+    turns: Turns,
 ) -> AsyncGenerator[Step | CompareResult, None]:
     """Run both models, one after the other; gives steps and, last, the result.
 
@@ -43,18 +45,25 @@ async def compare(
         prompts: To continue.
         get_lease: The kernel's.
         make_job: The kernel's: a job of a call.
+        turns: The line that tasks wait in.
 
     Raises:
         CorralError: Why it failed. To close the generator ends what runs.
     """
     first, second = sides
     run = _Run(prompts, get_lease, make_job)
-    with Shelf() as shelf:
-        for steps in (run.answer(first, shelf), run.answer(second, shelf)):
-            async with contextlib.aclosing(steps):
-                async for step in steps:
-                    yield step
-        yield run.result(sides)
+    if turns.all_taken:
+        yield Step(status="waiting", side=first.letter, model=first.call.model.name.short)
+    turn = await turns.take(turns.place())
+    try:
+        with Shelf() as shelf:
+            for steps in (run.answer(first, shelf), run.answer(second, shelf)):
+                async with contextlib.aclosing(steps):
+                    async for step in steps:
+                        yield step
+            yield run.result(sides)
+    finally:
+        turn.end()
 
 
 class _Run:

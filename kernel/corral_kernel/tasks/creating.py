@@ -2,18 +2,24 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from corral_kernel.contracts import MadeFile
 from corral_kernel.errors import CorralError
 from corral_kernel.store.steps import NeedsTask, Progress, Steps
 from corral_kernel.tasks.messages import Made
 from corral_kernel.tasks.process import TaskLimits, run_task
+from corral_kernel.tasks.turns import Turns
 from corral_kernel.threads import to_its_end
+
+WAITING: Final = Progress("waiting for other tasks to end")
 
 _Step = Progress | NeedsTask | None
 
 
-async def carry_out(steps: Steps[None], limits: TaskLimits) -> AsyncGenerator[Progress, None]:
+async def carry_out(
+    steps: Steps[None], limits: TaskLimits, turns: Turns
+) -> AsyncGenerator[Progress, None]:
     """Take all steps; gives what clients are told.
 
     Closing the iterator ends a task that is under way and undoes what was done: once that returns,
@@ -22,10 +28,12 @@ async def carry_out(steps: Steps[None], limits: TaskLimits) -> AsyncGenerator[Pr
     Args:
         steps: Of `store.create_model`.
         limits: Of task processes.
+        turns: The line that tasks wait in.
 
     Raises:
         CorralError: Why a step, or the task of one, failed.
     """
+    place = turns.place()
     try:
         step = await to_its_end(next, steps, None)
         while step is not None:
@@ -33,22 +41,42 @@ async def carry_out(steps: Steps[None], limits: TaskLimits) -> AsyncGenerator[Pr
                 yield step
                 step = await to_its_end(next, steps, None)
                 continue
-            last = step.shown
-            yield last
-            outcome: tuple[MadeFile, ...] | CorralError = ()
+            made: tuple[MadeFile, ...] = ()
             try:
-                async with contextlib.aclosing(run_task(step.task, step.doing, limits)) as running:
-                    async for told in running:
+                async with contextlib.aclosing(_done(step, limits, turns, place)) as doing:
+                    async for told in doing:
                         if isinstance(told, Made):
-                            outcome = told.files
-                        elif (now := step.progress(told.completed, told.total)) != last:
-                            last = now
-                            yield now
+                            made = told.files
+                        else:
+                            yield told
             except CorralError as error:
-                outcome = error
-            step = await to_its_end(_answered, steps, outcome)
+                step = await to_its_end(_answered, steps, error)
+            else:
+                step = await to_its_end(_answered, steps, made)
     finally:
         await to_its_end(steps.close)
+
+
+async def _done(
+    step: NeedsTask, limits: TaskLimits, turns: Turns, place: int
+) -> AsyncGenerator[Progress | Made, None]:
+    """Do a task when it is its turn; gives what is new and, last, what was made."""
+    if turns.all_taken:
+        yield WAITING
+    turn = await turns.take(place)
+    try:
+        last = step.shown
+        yield last
+        running = run_task(step.task, step.doing, limits, turn.end)
+        async with contextlib.aclosing(running):
+            async for told in running:
+                if isinstance(told, Made):
+                    yield told
+                elif (now := step.progress(told.completed, told.total)) != last:
+                    last = now
+                    yield now
+    finally:
+        turn.end()
 
 
 def _answered(steps: Steps[None], outcome: tuple[MadeFile, ...] | CorralError) -> _Step:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import assert_never
 
 import msgspec
@@ -39,7 +39,7 @@ class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run_task(
-    task: AnyTask, doing: str, limits: TaskLimits
+    task: AnyTask, doing: str, limits: TaskLimits, at_end: Callable[[], object] = lambda: None
 ) -> AsyncGenerator[Working | Made, None]:
     """Run a task in a process of its own; gives its progress and, last, what was made.
 
@@ -49,6 +49,7 @@ async def run_task(
         task: What to do.
         doing: That in words for messages: `converting m:latest`.
         limits: Of this server.
+        at_end: Called when the process is gone, though nobody may read its progress by then.
 
     Raises:
         TaskDiedError: If the process ended before its work was done.
@@ -60,6 +61,7 @@ async def run_task(
         await process.start()
     except OSError as error:
         raise TaskError(f"no process for {doing} can be started: {error}") from error
+    process.gone.add_done_callback(lambda _: at_end())
     try:
         process.begin(task)
         while True:
