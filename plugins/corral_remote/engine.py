@@ -203,9 +203,6 @@ class RemoteEngine(TextEngine):
             ) from None
 
     async def aclose(self) -> None:
-        """Close all connections, in the event loop that served the requests.
-
-        For programs that go on without the engine; a worker ends with it.
-        """
+        """Close all connections."""
         if self._open is not None:
             await self._open.aclose()

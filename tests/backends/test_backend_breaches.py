@@ -67,6 +67,16 @@ def test_another_backend_than_the_one_that_is_meant_is_told(echo: type[Echo]) ->
         suite().test_the_backend_claims_the_model_and_runs_it()
 
 
+def test_a_template_that_is_not_declared_is_told(echo: type[Echo]) -> None:
+    files, parameters = {"other.gguf": gguf_head(x__of="templated")}, {"backend": "echo"}
+    echo.kernel.create("templated", files, parameters, template="Q: {{ .Prompt }} A:")
+    suite = type("Templated", (echo,), {"model": "templated"})
+    with pytest.raises(ContractBrokenError, match="something was put around it"):
+        suite().test_a_conversation_is_put_by_the_models_template()
+    declared = type("Declared", (suite,), {"can": echo.can | {"chat"}})
+    declared().test_a_conversation_is_put_by_the_models_template()
+
+
 def test_a_worker_that_dies_in_mid_answer_is_told(echo: type[Echo]) -> None:
     echo.kernel.create(
         "dying", {"other.gguf": gguf_head(x__of="dying")}, {"backend": "echo", "echo_die_at": 3}

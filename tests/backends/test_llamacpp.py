@@ -86,7 +86,7 @@ class TestByteGpt2(BackendSuite):
     files: ClassVar = {"gpt2.gguf": BYTE_GPT2}
     parameters: ClassVar = {"num_thread": 1}
     settings = EXACT
-    can = TOKENS
+    can = TOKENS | {"chat"}
     adapter = lora(BYTE_GPT2)
     prompts = ("one two", "Hello", "Q: capital of Italy?")
     backend = "llamacpp"

@@ -160,12 +160,16 @@ class Rows:
 
 
 class Engine:
-    """A loaded model. `close` frees what it holds; the process ends soon after."""
+    """A loaded model."""
 
     info: EngineInfo
 
     def close(self) -> None:
-        """Free native memory; called once, after the last job."""
+        """Free what it holds; called once, after the last job, where a program goes on without it.
+
+        Suites are such programs. A worker is none: its process is killed as a whole when its model
+        is to go, so that nothing may depend on this.
+        """
 
 
 class TokenEngine(Engine):

@@ -140,3 +140,9 @@ class TextEngine(Engine):
             truncate: Whether texts that are too long may be cut; False: they are an error.
         """
         raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Close what is open in the event loop that served the requests; before `close`, as that.
+
+        Connections are such. The default has none.
+        """

@@ -199,9 +199,8 @@ class TextEngineSuite:
             try:
                 await asyncio.wait_for(test(engine), LIMIT_S)
             finally:
+                await engine.aclose()
                 engine.close()
-                if aclose := getattr(engine, "aclose", None):
-                    await aclose()
 
         asyncio.run(run())
 

@@ -53,6 +53,28 @@ class AnswerTests(KernelSuite):
         else:
             self.demand_refused("raw", "raw", lambda: self.kernel.ask(self.model, **asked))
 
+    def test_a_conversation_is_put_by_the_models_template(self) -> None:
+        """All its turns; where there is no template, who sends one turn gets it continued."""
+        first, second, *_ = self.prompts
+        asked = {"temperature": 0, "num_predict": 24}
+        if "chat" in self.can:
+            whole = self.kernel.ask(self.model, messages=chat(first, "Yes.", second), **asked)
+            told, alone = whole.done.prompt_tokens, self.ask(second).done.prompt_tokens
+            demand(told > alone or "counts" not in self.can, "earlier turns are not in the prompt")
+            return
+        plain = self.ask(first)
+        try:
+            answer = self.kernel.ask(self.model, messages=chat(first), **asked)
+        except CorralError as error:
+            demand("chat" in str(error), f"a chat is refused by other words: {error}")
+        else:
+            same = answer.done.prompt_tokens == plain.done.prompt_tokens
+            demand(
+                same and answer.text == plain.text,
+                f"chat is not in `can`, yet {first!r} is answered by {answer.text!r} as a chat, "
+                f"and by {plain.text!r} as it stands: something was put around it",
+            )
+
     # --------------------------------------------------------------------- letters and ends
 
     def test_pieces_are_whole_letters(self) -> None:

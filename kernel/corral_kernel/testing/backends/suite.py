@@ -27,12 +27,13 @@ class KernelSuite:
         files: The model: a name in it -> the file. Several are a folder.
         parameters: Its PARAMETERs, such as `num_thread` or `backend`.
         settings: Of the server: `CORRAL_…` variables.
-        can: What works, of: `completion`, `embedding`; `chat` (prompts are put to it as
-            conversations), `raw` (a prompt is continued as it stands), `counts` (tokens of prompt
-            and answer are told), `sampler` (samplers of others choose its tokens), `constraint`
-            (and constraints of others hold them), `schema` (JSON Schemas do, where those of others
-            do not), `seed`, `logprobs`, `window` (`num_ctx` is obeyed), `prefix` (a second turn
-            computes only what is new), `drafts`, `adapters`.
+        can: What works, of: `completion`, `embedding`; `chat` (the model has a template, or takes
+            conversations as they are: prompts are put to it so), `raw` (a prompt is continued as
+            it stands), `counts` (tokens of prompt and answer are told), `sampler` (samplers of
+            others choose its tokens), `constraint` (and constraints of others hold them), `schema`
+            (JSON Schemas do, where those of others do not), `seed`, `logprobs`, `window`
+            (`num_ctx` is obeyed), `prefix` (a second turn computes only what is new), `drafts`,
+            `adapters`.
         backend: Name of the backend that is to run the model; empty: whichever claims it.
         prompts: That it answers with several tokens each.
         kernel: Runs from the first test to the last.
