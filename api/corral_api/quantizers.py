@@ -9,16 +9,25 @@ from corral_kernel.makers import TypeEntry
 from corral_kernel.service import Corral
 
 
-class TypeAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A type. One that several make comes once for each; what is wanted by it is the best offer."""
+class QuantizerAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who makes a type, and how."""
+
+    name: str
+    plugin: str
+    bits_per_weight: float
+    docs: str
+    imatrix: str  # `takes`, `needs` or `none`
+    install: str = ""  # what is to be installed first
+
+
+class TypeAnswer(Struct, frozen=True, kw_only=True):
+    """A type. What is told of it is what the first of its quantizers tells."""
 
     name: str
     bits_per_weight: float
     docs: str
-    imatrix: str  # `takes`, `needs` or `none`
-    owner: str  # the quantizer
-    plugin: str
-    install: str = ""  # what is to be installed first
+    imatrix: str
+    quantizers: tuple[QuantizerAnswer, ...]  # by name, behind all others those to be installed
 
 
 class QuantizersResponse(Struct, frozen=True, kw_only=True):
@@ -30,16 +39,33 @@ class QuantizersResponse(Struct, frozen=True, kw_only=True):
 @get("/api/quantizers")
 async def quantizers(corral: NamedDependency[Corral]) -> Response[bytes]:
     """List the types, those whose library is missing too."""
-    return json_response(QuantizersResponse(types=tuple(map(_answer, corral.makers.types()))))
+    makers: dict[str, list[QuantizerAnswer]] = {}
+    for entry in corral.makers.types():
+        makers.setdefault(entry.kind.name, []).append(_maker(entry))
+    types = sorted(
+        (_answer(name, found) for name, found in makers.items()),
+        key=lambda kind: (kind.bits_per_weight, kind.name),
+    )
+    return json_response(QuantizersResponse(types=tuple(types)))
 
 
-def _answer(entry: TypeEntry) -> TypeAnswer:
-    return TypeAnswer(
-        name=entry.kind.name,
+def _maker(entry: TypeEntry) -> QuantizerAnswer:
+    return QuantizerAnswer(
+        name=entry.quantizer,
+        plugin=entry.plugin.name,
         bits_per_weight=entry.kind.bits,
         docs=entry.kind.docs,
         imatrix=entry.kind.imatrix,
-        owner=entry.quantizer,
-        plugin=entry.plugin.name,
         install=entry.install,
+    )
+
+
+def _answer(name: str, makers: list[QuantizerAnswer]) -> TypeAnswer:
+    ordered = sorted(makers, key=lambda maker: (bool(maker.install), maker.name))
+    return TypeAnswer(
+        name=name,
+        bits_per_weight=ordered[0].bits_per_weight,
+        docs=ordered[0].docs,
+        imatrix=ordered[0].imatrix,
+        quantizers=tuple(ordered),
     )

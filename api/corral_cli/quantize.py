@@ -40,12 +40,17 @@ def quantize(call: Call) -> None:
 def _list() -> None:
     with connect() as client:
         found = client.get("/api/quantizers", wire.Quantizers).types or []
-    header = ("NAME", "BITS", "IMATRIX", "QUANTIZER", "DESCRIPTION")
-    sys.stdout.write(table.render([header, *map(_row, found)]))
+    header = ("NAME", "BITS", "IMATRIX", "QUANTIZERS", "DESCRIPTION")
+    sys.stdout.write(table.render([header, *map(_row, found)], cut=True))
 
 
 def _row(kind: wire.QuantizationType) -> tuple[str, ...]:
-    docs = f"needs pip install '{kind.install}': {kind.docs}" if kind.install else kind.docs
+    """One type, with those who can make it; or with what to install, and who then could."""
     bits = format_number(kind.bits_per_weight)
     matrix = "-" if kind.imatrix == "none" else kind.imatrix
-    return (kind.name, bits, matrix, kind.owner, docs)
+    here = [maker.name for maker in kind.quantizers if not maker.install]
+    if here or not kind.quantizers:
+        return (kind.name, bits, matrix, ", ".join(here), kind.docs)
+    first = kind.quantizers[0]
+    needs = f"needs pip install '{first.install}': {kind.docs}"
+    return (kind.name, bits, matrix, first.name, needs)

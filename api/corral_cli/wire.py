@@ -233,15 +233,21 @@ class Embeddings(Struct):
     embeddings: list[Raw] = []
 
 
+class Quantizer(Struct):
+    """Who makes a type."""
+
+    name: str
+    install: str = ""  # what is missing
+
+
 class QuantizationType(Struct):
-    """A type that a quantizer makes; `imatrix` is `takes`, `needs` or `none`."""
+    """A type that quantizers make; `imatrix` is `takes`, `needs` or `none`."""
 
     name: str
     bits_per_weight: float = 0.0
     docs: str = ""
     imatrix: str = "none"
-    owner: str = ""
-    install: str = ""  # what is missing
+    quantizers: list[Quantizer] = []
 
 
 class Quantizers(Struct):

@@ -110,16 +110,19 @@ def statuses(lines: list[dict[str, Any]]) -> list[str]:
 def test_the_types_are_listed_with_who_makes_them(kitchen: Kitchen) -> None:
     types = kitchen.client.get("/api/quantizers").json()["types"]
     by_name = {entry["name"]: entry for entry in types}
-    assert by_name["Q4_K_M"] == {
-        "name": "Q4_K_M",
-        "bits_per_weight": 4.89,
-        "docs": "the usual choice",
-        "imatrix": "takes",
-        "owner": "llamacpp",
-        "plugin": "llamacpp",
-    }
+    assert len(by_name) == len(types), "each type once"
+    facts = {"bits_per_weight": 4.89, "docs": "the usual choice", "imatrix": "takes"}
+    by = {"name": "llamacpp", "plugin": "llamacpp", **facts}
+    assert by_name["Q4_K_M"] == {"name": "Q4_K_M", **facts, "quantizers": [by]}
     assert by_name["IQ1_S"]["imatrix"] == "needs"
-    assert by_name["COPY"]["owner"] == "copier"
+    (copier,) = by_name["COPY"]["quantizers"]
+    assert copier["name"] == "copier"
+    both = by_name["Q4_0"]["quantizers"]
+    assert [(maker["name"], maker["imatrix"]) for maker in both] == [
+        ("llamacpp", "takes"),
+        ("numpy", "none"),
+    ]
+    assert by_name["Q4_0"]["bits_per_weight"] == both[0]["bits_per_weight"]
     bits = [entry["bits_per_weight"] for entry in types]
     assert bits == sorted(bits)
 

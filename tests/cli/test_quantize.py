@@ -106,17 +106,14 @@ TYPES: dict[str, Any] = {
             "bits_per_weight": 2.31,
             "docs": "the smallest that makes sense",
             "imatrix": "needs",
-            "owner": "llamacpp",
-            "plugin": "llamacpp",
+            "quantizers": [{"name": "llama"}, {"name": "numpy"}, {"name": "no", "install": "x"}],
         },
         {
             "name": "Q8_0",
             "bits_per_weight": 8.5,
             "docs": "no loss",
             "imatrix": "none",
-            "owner": "ggml",
-            "plugin": "ggml",
-            "install": "corral[convert]",
+            "quantizers": [{"name": "ggml", "install": "corral[convert]"}],
         },
     ]
 }
@@ -127,9 +124,9 @@ def test_the_types_are_a_table(scripted: Any, corral: Any, answer: Any) -> None:
     result = corral("quantize", "--list")
     assert (result.status, result.err) == (0, "")
     assert [line.rstrip() for line in result.out.splitlines()] == [
-        "NAME      BITS    IMATRIX    QUANTIZER    DESCRIPTION",
-        "IQ2_XS    2.31    needs      llamacpp     the smallest that makes sense",
-        "Q8_0      8.5     -          ggml         needs pip install 'corral[convert]': no loss",
+        "NAME      BITS    IMATRIX    QUANTIZERS      DESCRIPTION",
+        "IQ2_XS    2.31    needs      llama, numpy    the smallest that makes sense",
+        "Q8_0      8.5     -          ggml            needs pip install 'corral[convert]': no loss",
     ]
     scripted.on("GET", "/api/quantizers", answer({"types": None}))
     assert corral("quantize", "--list").out.splitlines()[1:] == []
