@@ -24,7 +24,7 @@ MODELS = Path(__file__).parents[1] / "models"
 LIMIT_S = 300
 NASTY = '''\
 FROM {models}/tiny-chat-f32.gguf
-ADAPTER {models}/lora-zorblax-f16.gguf
+ADAPTER {models}/lora-tiny-chat-f32.gguf
 TEMPLATE """{{{{ .System }}}}
 "{{{{ .Prompt }}}}" """
 SYSTEM """"Hi" is all that you say.\t"""
@@ -118,7 +118,7 @@ def test_a_modelfile_as_shown_makes_the_same_model_again(
 
 
 TINY_ROWS = ["architecture llama", "context length 256", "embedding length 64"]
-LORA = "ADAPTER {models}/lora-zorblax-f16.gguf\n"
+LORA = "ADAPTER {models}/lora-tiny-chat-f32.gguf\n"
 
 
 @pytest.mark.parametrize(

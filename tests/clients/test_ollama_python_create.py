@@ -88,7 +88,7 @@ def test_steps_are_told_and_end_with_success(client: ollama.Client) -> None:
 
 
 def test_an_adapter_goes_with_the_model(client: ollama.Client) -> None:
-    adapter = client.create_blob(LORA)
+    adapter = client.create_blob(MODELS / "lora-tiny-chat-f32.gguf")
     client.create("made", from_="tiny-chat", adapters={"lora.gguf": adapter})
     text = client.show("made").modelfile
     assert text

@@ -6,10 +6,12 @@
     header.metadata["tokenizer.ggml.tokens"]    # Value(type=ARRAY, item_type=STRING, count=49152)
     header.tensors[0]                       # TensorInfo(name, shape, type, offset)
     read_value(path, header.metadata[key])  # what was skipped: long arrays and long texts
+    check_adapter(adapter, header.tensors)  # InvalidModelError, where it is for other weights
 
 Nothing here imports the `gguf` package: its reader builds every token of a vocabulary as an object.
 """
 
+from corral_kernel.gguf.adapters import check_adapter
 from corral_kernel.gguf.header import GgufHeader, TensorInfo, Value
 from corral_kernel.gguf.reader import MAGIC, read_header, read_records, read_value
 from corral_kernel.gguf.types import FILE_TYPES, GGML_TYPES, TensorType, ValueType
@@ -23,6 +25,7 @@ __all__ = [
     "TensorType",
     "Value",
     "ValueType",
+    "check_adapter",
     "read_header",
     "read_records",
     "read_value",

@@ -40,6 +40,7 @@ from corral_kernel.store.sources import Sources
 from corral_kernel.store.steps import Steps
 
 _LONGEST_FAMILY = 80
+_UNTOLD: Final = b"lmgg"  # of the formats before GGUF the one that does not tell an architecture
 _SAID = (
     "model_format",
     "model_family",
@@ -206,6 +207,18 @@ class Assembly:
             self._layers.replace((MESSAGES_TYPE,), go_json(messages) + b"\n")
 
     # --- the end ----------------------------------------------------------------------------------
+
+    def warning(self) -> str:
+        """What the model needs to run, and may still get from each request; empty: nothing."""
+        weights = [layer for layer in self._layers.items if layer.media_type == WEIGHTS_TYPE]
+        if self._said.model_format != "ggml" or isinstance(self._parameters.get("model_type"), str):
+            return ""
+        if not any(self._layers.begins(layer.digest, _UNTOLD) for layer in weights):
+            return ""
+        return (
+            "warning: a file of this format does not tell its architecture: add a line such as "
+            "PARAMETER model_type gptj, or send model_type among the options of each request"
+        )
 
     def complete(self, config: ModelConfig) -> ModelConfig:
         """Fill in what the weights say wherever the config says nothing."""

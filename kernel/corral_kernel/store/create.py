@@ -101,6 +101,8 @@ def _steps(store: Store, request: CreateRequest, plan: _Plan) -> Steps[None]:
             yield from work.add_drafts()
         config, parameters = work.fill_in(config, parameters)
         work.add_texts(parameters)
+        if words := work.warning():
+            yield Progress(words)
         raw = work.manifest(work.complete(config))
         for layer in layers.items:
             doing = "creating new" if layer.digest in made else "using existing"

@@ -15,7 +15,7 @@ from corral_kernel.errors import (
     UnsupportedError,
 )
 from corral_kernel.foldernames import check_folder_names
-from corral_kernel.gguf import MAGIC
+from corral_kernel.gguf import MAGIC, check_adapter
 from corral_kernel.makers import Chosen, Makers
 from corral_kernel.models import (
     ADAPTER_TYPE,
@@ -79,6 +79,8 @@ class Sources:
             return ModelConfig(model_format="ggml", file_type=UNKNOWN)
         for layer in (yield from self._weights(files)):
             self._add(layer)
+        for layer in self._of_type(ADAPTER_TYPE):
+            self._check_fit(layer)
         return self.folder_config() if self._of_type(FILE_TYPE) else None
 
     def folder_config(self) -> ModelConfig:
@@ -102,6 +104,7 @@ class Sources:
                 layer = yield from self._converted_adapter(adapters, said)
             else:
                 layer = yield from self._uploaded_adapter(adapters, said)
+            self._check_fit(layer, said.model_family)
         except (StoreError, InvalidModelError, TaskError, RemoteJobError) as error:
             names = ", ".join(sorted(adapters)[:3])
             raise InvalidRequestError(f"adapter {names!r}: {error}") from error
@@ -225,17 +228,39 @@ class Sources:
         ((file_name, digest),) = adapters.items()
         if is_onnx:
             return self._onnx_adapter(file_name, digest)
-        layer, header = read_gguf(self._layers, file_name, digest)
+        layer, _ = read_gguf(self._layers, file_name, digest)
         if layer.media_type != ADAPTER_TYPE:
             raise InvalidRequestError(
                 f"adapter {file_name!r} is no adapter: its general.type is not 'adapter'"
             )
-        if said.model_family not in ("", header.architecture):
-            raise InvalidRequestError(
-                f"adapter {file_name!r} is for models of architecture {header.architecture}, "
-                f"and this one is of {said.model_family}"
-            )
         return layer
+
+    def _check_fit(self, adapter: Layer, family: str = "") -> None:
+        """Make sure that a GGUF adapter is for the weights.
+
+        Args:
+            adapter: In any format; others are not looked into.
+            family: Architecture of weights that are no GGUF file; empty: unknown.
+
+        Raises:
+            InvalidRequestError: If it is for others.
+        """
+        if not self._layers.begins(adapter.digest, MAGIC):
+            return
+        header, name = self._layers.header(adapter), adapter.inherited_from
+        weights = [w for w in self._of_type(WEIGHTS_TYPE) if self._layers.begins(w.digest, MAGIC)]
+        heads = [self._layers.header(layer) for layer in weights]
+        wanted = heads[0].architecture if heads else family
+        if wanted not in ("", header.architecture):
+            raise InvalidRequestError(
+                f"adapter {name!r} is for models of architecture {header.architecture}, "
+                f"and this one is of {wanted}"
+            )
+        try:
+            if heads:
+                check_adapter(header, [tensor for head in heads for tensor in head.tensors])
+        except InvalidModelError as error:
+            raise InvalidRequestError(f"adapter {name!r}: {error}") from error
 
     def _onnx_adapter(self, file_name: str, digest: str) -> Layer:
         layer = self._layers.layer(ADAPTER_TYPE, digest, inherited_from=file_name)

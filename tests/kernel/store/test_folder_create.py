@@ -269,6 +269,21 @@ def test_only_the_user_names_the_family_of_such_a_file(
     assert opened(store, "stated").family == "f"
 
 
+def test_a_file_that_does_not_tell_its_architecture_is_warned_of_until_somebody_does(
+    upload: Any, create: Any
+) -> None:
+    def warnings(**fields: Any) -> list[str]:
+        return [status for status in create("m", **fields) if status.startswith("warning: ")]
+
+    files, named = {"weights": upload(LEGACY)}, {"model_type": "gpt2"}
+    (words,) = warnings(files=files)
+    assert "add a line such as PARAMETER model_type gptj" in words
+    assert warnings(base="m", system="still nameless") == [words]
+    assert warnings(base="m", parameters=named) == []
+    assert warnings(files=files, parameters=named) == []
+    assert warnings(files={"weights": upload(b"tjgg" + bytes(60))}) == []  # which is llama's
+
+
 @pytest.mark.parametrize("magic", [b"lmgg", b"fmgg", b"tjgg"])
 def test_each_magic_of_before_gguf_is_known(
     store: Store, upload: Any, create: Any, magic: bytes

@@ -154,7 +154,7 @@ def test_a_model_of_a_model_inherits_and_replaces(
 def test_an_adapter_joins_its_base(
     store: Store, root: Path, tiny: ModelName, upload: Any, create: Any
 ) -> None:
-    adapter = upload("lora-zorblax-f16.gguf")
+    adapter = upload("lora-tiny-chat-f32.gguf")
     assert "parsing GGUF" in create("tuned", base="tiny", adapters={"lora.gguf": adapter})
     model = store.open(ModelName.parse("tuned"))
     assert [file.digest for file in model.adapters] == [adapter]
@@ -277,7 +277,7 @@ SOURCES: dict[str, tuple[dict[str, bytes | str], type[CorralError], str]] = {
     "no GGUF": ({"a.gguf": b"text"}, InvalidRequestError, "^supplied file was not in GGUF format$"),
     "truncated": ({"a.gguf": MINIMAL[:-3]}, InvalidModelError, "truncated"),
     "adapter alone": (
-        {"a.gguf": "lora-zorblax-f16.gguf"},
+        {"a.gguf": "lora-tiny-chat-f32.gguf"},
         InvalidRequestError,
         "^no base model was found$",
     ),
@@ -338,6 +338,13 @@ ADAPTERS: dict[str, tuple[dict[str, bytes | str], str]] = {
         {"a.gguf": gguf(("general.type", "adapter"), ("general.architecture", "gemma2"))},
         "^adapter 'a.gguf' is for models of architecture gemma2, and this one is of llama$",
     ),
+    "another model": (
+        {"a.gguf": "lora-zorblax-f16.gguf"},
+        (
+            "^adapter 'a.gguf': it is for another model: it changes blk.0.ffn_down.weight of "
+            "1536 x 576, which is of 128 x 64 in this one$"
+        ),
+    ),
 }
 
 
@@ -348,6 +355,19 @@ def test_unsuitable_adapters_are_refused(
     adapters = {name: upload(content) for name, content in sources.items()}
     with pytest.raises(InvalidRequestError, match=message):
         create("m", base="tiny", adapters=adapters)
+
+
+def test_an_adapter_among_the_files_of_a_model_is_to_fit_it(
+    upload: Any, create: Any, root: Path
+) -> None:
+    weights = upload("tiny-chat-f32.gguf")
+    fitting, other = upload("lora-tiny-chat-f32.gguf"), upload("lora-zorblax-f16.gguf")
+    create("m", files={"m.gguf": weights, "lora.gguf": fitting})
+    assert kinds(root, "m") == ["adapter", "model"]
+    before = files(root)
+    with pytest.raises(InvalidRequestError, match=r"^adapter 'lora.gguf': it is for another model"):
+        create("n", files={"m.gguf": weights, "lora.gguf": other})
+    assert files(root) == before
 
 
 def test_a_create_that_is_given_up_leaves_nothing(

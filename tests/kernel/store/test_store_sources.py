@@ -207,7 +207,7 @@ def test_a_projector_that_a_converter_makes_joins_the_model(
 def test_an_adapter_is_converted_for_its_base(
     make: Any, store: Store, copier: Any, folder: dict[str, str], upload: Any
 ) -> None:
-    lora = Path(__file__).parents[2] / "models" / "lora-zorblax-f16.gguf"
+    lora = Path(__file__).parents[2] / "models" / "lora-tiny-chat-f32.gguf"
     make("base", files={"m.gguf": upload("tiny-chat-f32.gguf")})
 
     def work(task: AnyTask) -> tuple[MadeFile, ...]:
