@@ -1,11 +1,12 @@
 """Answers that are several messages, each with a header that says what it is: gpt-oss, Glimmer.
 
 The prompt ends within the first header. Texts of one message follow its `<|message|>`, up to the
-mark of an end, or of the next message.
+mark of an end, or of the next message. What is no message in the end is text, as it was written.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,19 +33,36 @@ class Header:
     Attributes:
         kind: What that is.
         read: Makes the calls of its text, where it is one.
+        shown: What of the header is text of the answer: names and words that nothing else tells.
     """
 
     kind: str  # `answer`, `thought` or `call`
     read: Callable[[str], Sequence[Call]] | None = None
+    shown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands around messages.
+
+    Attributes:
+        start: Mark before a header.
+        ends: Marks behind a message.
+        silent: Headers, white space left out, that say nothing where no message follows. All
+            others are text then.
+    """
+
+    start: str
+    ends: tuple[str, ...]
+    silent: re.Pattern[str]
 
 
 class MessageParser(OutputParser):
     """Reads one answer.
 
     Args:
-        header: Tells by a header's text what it is; None: it is no header, but text.
-        start: Mark before a header.
-        ends: Marks behind a message.
+        header: Tells what a header is: all that stands before `<|message|>`, its mark too.
+        frame: Of its messages.
         inside: What the text of the answer belongs to from its first letter on, where the prompt
             ends behind a header.
         shows_thoughts: Else they are left out.
@@ -52,22 +70,21 @@ class MessageParser(OutputParser):
 
     def __init__(
         self,
-        header: Callable[[str], Header | None],
-        start: str,
-        ends: Sequence[str],
+        header: Callable[[str], Header],
+        frame: Frame,
         *,
         inside: Header | None = None,
         shows_thoughts: bool = True,
     ) -> None:
         self._header = header
-        self._start = start
-        self._ends = frozenset(ends)
+        self._frame = frame
         self._shows_thoughts = shows_thoughts
-        self._marks = MarkFinder((start, MESSAGE, *ends))
-        self.kept = frozenset({start, MESSAGE, *ends, "<|channel|>", "<|constrain|>"})
+        marks = (frame.start, MESSAGE, *frame.ends)
+        self._marks = MarkFinder(marks)
+        self.kept = frozenset({*marks, "<|channel|>", "<|constrain|>"})
         self._text = ""  # waits
         self._now = inside
-        self._head = ""  # of the message whose text has not begun
+        self._head = ""  # of the message, as it is written
         self._call = ""  # the text of the call that is under way
         self._count = 0
 
@@ -77,14 +94,9 @@ class MessageParser(OutputParser):
         return self._run(None)
 
     def finish(self, reason: EndReason) -> Sequence[OutputEvent]:
-        """Take the end; a header without a text is none."""
+        """Take the end; what is no message, and no call, is text with all of its header."""
         events = self._run(reason)
-        if self._now is None:
-            if self._head.strip() and self._header(self._head) is None:
-                events.append(Content(self._head))
-        elif self._now.kind == "call":
-            events += self._called(self._now, broken_off=reason != "stop")
-        return events
+        return _joined([*events, *self._end(broken_off=reason != "stop")])
 
     def _run(self, reason: EndReason | None) -> list[OutputEvent]:
         events: list[OutputEvent] = []
@@ -99,46 +111,50 @@ class MessageParser(OutputParser):
         return _joined(events)
 
     def _take(self, text: str) -> list[OutputEvent]:
-        if not text:
-            return []
         if self._now is None:
             self._head += text
-            return []
-        if self._now.kind == "call":
+        elif self._now.kind == "call":
             self._call += text
-            return []
-        if self._now.kind == "thought":
-            return [Thought(text)] if self._shows_thoughts else []
-        return [Content(text)]
+        elif self._now.kind == "answer":
+            return [Content(text)] if text else []
+        elif text and self._shows_thoughts:
+            return [Thought(text)]
+        return []
 
     def _meet(self, mark: str) -> list[OutputEvent]:
-        if mark == MESSAGE and self._now is None:
-            self._now, self._head = self._header(self._head) or Header("answer"), ""
-            return []
-        if mark == MESSAGE:  # text that looks like a mark
+        if mark != MESSAGE:
+            events = self._end(broken_off=False)
+            self._now, self._head = None, mark if mark == self._frame.start else ""
+            return events
+        if self._now is not None:  # text that looks like a mark
             return self._take(mark)
-        events: list[OutputEvent] = []
-        if self._now is not None and self._now.kind == "call":
-            events += self._called(self._now, broken_off=False)
-        elif self._now is None and self._head.strip() and self._header(self._head) is None:
-            events.append(Content(self._head))
-        self._now, self._head = None, ""
-        return events
+        self._now = self._header(self._head)
+        self._head += mark
+        return [] if self._now.kind == "call" else _texts(self._now.shown)
 
-    def _called(self, header: Header, *, broken_off: bool) -> list[OutputEvent]:
+    def _end(self, *, broken_off: bool) -> list[OutputEvent]:
+        """The message ends."""
+        if self._now is None:
+            silent = self._frame.silent.fullmatch("".join(self._head.split()))
+            return [] if silent else _texts(self._head)
+        if self._now.read is None:
+            return []
         text, self._call = self._call, ""
-        assert header.read is not None, "a call can be read"
         try:
-            calls = header.read(text)
+            calls = self._now.read(text)
         except MalformedCallError as error:
             if broken_off:
-                return [Content(text)] if text else []
+                return _texts(self._head + text)
             raise OutputError(str(error)) from None
-        events: list[OutputEvent] = []
+        events = _texts(self._now.shown)
         for call in calls:
             events.append(CallPart(self._count, call.name, call.arguments))
             self._count += 1
         return events
+
+
+def _texts(text: str) -> list[OutputEvent]:
+    return [Content(text)] if text else []
 
 
 def _joined(events: Sequence[OutputEvent]) -> list[OutputEvent]:

@@ -11,7 +11,7 @@ import pytest
 from corral_chat.parsing.families import families
 
 TESTS = Path(__file__).parents[2]
-TABLE = runpy.run_path(str(TESTS / "plugins" / "chat" / "parsers" / "test_families.py"))
+TABLE = runpy.run_path(str(TESTS / "plugins" / "chat" / "parsers" / "familycases.py"))
 CASES: list[tuple[str, str, Any]] = TABLE["ANSWERS"]
 CAPABILITIES = {family.name: family.capabilities for family in families()}
 
@@ -62,3 +62,47 @@ def test_an_answer_of_a_family_comes_out_as_its_table_says(
     assert tuple((call["name"], call["arguments"]) for call in calls) == expected.calls
     assert [call["index"] for call in calls] == [*range(len(calls))]
     assert told[-1]["done_reason"] == "stop"
+
+
+CUT = {
+    "harmony": (
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant",
+        "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>",
+        '{"city": "Oslo"}',
+    ),
+    "glimmer": (
+        " to=self<|message|>Hm.<|eom|><|start|>assistant",
+        " to=get_weather<|message|>",
+        '<atem:function_calls>\n<atem:invoke name="get_weather">\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("kept", ["name", "header", "arguments"])
+def test_a_call_with_a_header_that_a_limit_cuts_is_text_with_its_name(
+    families_api: httpx.Client, name: str, kept: str, *, stream: bool
+) -> None:
+    before, header, arguments = CUT[name]
+    wanted = {
+        "name": header[: header.index("weather")],
+        "header": header,
+        "arguments": header + arguments[:-1],
+    }[kept]
+    body = {
+        "model": f"of-{name}",
+        "messages": [{"role": "user", "content": before + header + arguments}],
+        "stream": stream,
+        "think": True,
+        "tools": TOOLS,
+        "options": {"constrain_tools": False, "num_predict": len(before + wanted)},
+    }
+    answer = families_api.post("/api/chat", json=body)
+    told = [json.loads(line) for line in answer.text.splitlines()]
+    assert told[-1]["done_reason"] == "length"
+    messages = [line["message"] for line in told]
+    assert "".join(message.get("thinking", "") for message in messages) == "Hm."
+    content = "".join(message["content"] for message in messages)
+    assert content == f"<|start|>assistant{wanted}"
+    assert not any("tool_calls" in message for message in messages)

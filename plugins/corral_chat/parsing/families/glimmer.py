@@ -8,7 +8,7 @@ from typing import Final
 
 from corral_chat.parsing.forms import Call, MalformedCallError, Tools
 from corral_chat.parsing.json_calls import literal
-from corral_chat.parsing.messages import MESSAGE, Header, MessageParser
+from corral_chat.parsing.messages import MESSAGE, Frame, Header, MessageParser
 from corral_chat.parsing.plans import constrained_by
 from corral_chat.parsing.tagged_calls import invokes
 from corral_kernel.contracts import (
@@ -27,7 +27,14 @@ _START: Final = "<|start|>"
 _NEXT_MESSAGE: Final = "<|eom|>"
 _ENDS: Final = (_NEXT_MESSAGE, "<|eot|>")
 _SELF, _USER = f" to=self{MESSAGE}", f" to=user{MESSAGE}"
+_NEXT: Final = f"{_START}assistant"
+_ROLE: Final = re.compile(rf"\A{re.escape(_NEXT)}\b")
 _TO: Final = re.compile(r"(?:\A|\s)to=(\S+)\s*\Z")
+_FRAME: Final = Frame(
+    start=_START,
+    ends=_ENDS,
+    silent=re.compile(rf"{re.escape(_START)}|(?:{re.escape(_NEXT)})?(?:to=(?:self|user)?)?"),
+)
 _NEWLINE: Final = "\n"
 _CALLS, _CALLS_END = "<atem:function_calls>", "</atem:function_calls>"
 _FORM: Final = invokes("atem:")
@@ -51,23 +58,14 @@ class GlimmerParser(ChatParser):
         """Make what reads one answer."""
         tools = Tools(spec.tools if spec.calls else ())
 
-        def header(text: str) -> Header | None:
-            met = _TO.search(text)
-            if met is None:
-                return None
-            if met.group(1) == "self":
-                return Header("thought")
-            name = met.group(1)
-            return (
-                Header("call", lambda body: _read(name, body, tools)) if name in tools else ANSWER
-            )
+        def header(text: str) -> Header:
+            return _header(text, tools)
 
         last = spec.last
         goes_on = last is not None and last.role == "assistant" and bool(last.content)
         return MessageParser(
             header,
-            _START,
-            _ENDS,
+            _FRAME,
             inside=ANSWER if goes_on else None,
             shows_thoughts=bool(spec.think),
         )
@@ -84,7 +82,7 @@ class GlimmerParser(ChatParser):
         if forced:
             if not spec.think:
                 return Plan(steps=forced)
-            begin = Literal(text=f"{_START}assistant")
+            begin = Literal(text=_NEXT)
             return Plan(steps=(Literal(text=_SELF), thought, begin, *forced))
         triggers: list[Trigger] = []
         if spec.think and spec.think_budget is not None:
@@ -129,6 +127,19 @@ def _call(grammar: str) -> tuple[Step, ...]:
 def _only(tools: Tools, name: str) -> Tools:
     function = {"name": name, "parameters": tools.schema(name)}
     return Tools([{"type": "function", "function": function}])
+
+
+def _header(text: str, tools: Tools) -> Header:
+    """Read a header; one to nobody who is known is shown, as is what stands before a recipient."""
+    shown = _ROLE.sub("", text)
+    met = _TO.search(shown)
+    name, shown = (met.group(1), shown[: met.start()]) if met else ("user", shown)
+    shown = text + MESSAGE if _START in shown else shown if shown.strip() else ""
+    if name in ("self", "user"):
+        return Header("thought" if name == "self" else "answer", shown=shown)
+    if name in tools:
+        return Header("call", lambda body: _read(name, body, tools), shown)
+    return Header("answer", shown=text + MESSAGE)
 
 
 def _read(name: str, body: str, tools: Tools) -> Sequence[Call]:

@@ -10,7 +10,7 @@ from typing import Final
 from corral_chat.parsing.forms import Call, MalformedCallError, Tools
 from corral_chat.parsing.json_calls import literal
 from corral_chat.parsing.json_text import read_json, write_json
-from corral_chat.parsing.messages import MESSAGE, Header, MessageParser
+from corral_chat.parsing.messages import MESSAGE, Frame, Header, MessageParser
 from corral_chat.parsing.plans import constrained_by
 from corral_kernel.contracts import (
     AnswerSpec,
@@ -31,9 +31,22 @@ _CHANNEL: Final = "<|channel|>"
 _THOUGHT: Final = f"{_CHANNEL}analysis{MESSAGE}"
 _ANSWER: Final = f"{_CHANNEL}final{MESSAGE}"
 _CALL: Final = f"{_CHANNEL}commentary to=functions."
-_JSON: Final = f" <|constrain|>json{MESSAGE}"
+_CONSTRAIN: Final = "<|constrain|>"
+_JSON: Final = f" {_CONSTRAIN}json{MESSAGE}"
 _NEXT: Final = f"{_START}assistant"
-_PARTS: Final = re.compile(rf"to=(\S+?)(?=<|\s|\Z)|{re.escape(_CHANNEL)}\s*(\w+)")
+_TYPES: Final = frozenset({"json", "code"})  # what a header may say last of its text
+_PARTS: Final = re.compile(
+    rf"{re.escape(_NEXT)}\b|(?<![^\s>])to=(?P<recipient>[^\s<]+)"
+    rf"|{re.escape(_CHANNEL)}\s*(?P<channel>\w*)|{re.escape(_CONSTRAIN)}\s*\w*"
+)
+_FRAME: Final = Frame(
+    start=_START,
+    ends=_ENDS,
+    silent=re.compile(  # `commentary` is two tokens, and an answer may end between them
+        rf"{re.escape(_START)}|(?:{re.escape(_NEXT)})?"
+        rf"(?:{re.escape(_CHANNEL)}(?:analysis|comment|commentary|final)?)?"
+    ),
+)
 _BUILT_IN: Final = frozenset({"browser.open", "browser.search", "browser.find", "python"})
 _FORBIDDEN: Final = re.compile(r"[^\w$]", re.ASCII)
 
@@ -62,10 +75,10 @@ class HarmonyParser(ChatParser):
         """Make what reads one answer."""
         names = safe_names(Tools(spec.tools))
 
-        def header(text: str) -> Header | None:
+        def header(text: str) -> Header:
             return _header(text, names)
 
-        return MessageParser(header, _START, _ENDS, inside=_inside(spec))
+        return MessageParser(header, _FRAME, inside=_inside(spec))
 
     def plan(self, spec: AnswerSpec) -> Plan | None:
         """Tell the loop what the answer consists of."""
@@ -142,17 +155,23 @@ def _arguments(tools: Tools, name: str) -> Constrained:
     return Constrained(kind="schema", format=json.dumps(tools.schema(name)).encode())
 
 
-def _header(text: str, names: Mapping[str, str]) -> Header | None:
-    recipient = channel = ""
-    for met in _PARTS.finditer(text):
-        recipient = recipient or met.group(1) or ""
-        channel = channel or met.group(2) or ""
-    if not channel and not recipient:
-        return None
-    if recipient and channel in ("analysis", "commentary", ""):
-        name = recipient.removeprefix("functions.")
-        return Header("call", lambda body: [_read(names.get(name, name), body)])
-    return Header("thought" if channel == "analysis" else "answer")
+def _header(text: str, names: Mapping[str, str]) -> Header:
+    """Read a header; what of it is not understood is shown, and where a name would be lost, all."""
+    recipients, channels = (
+        list(dict.fromkeys(met[part] for met in _PARTS.finditer(text) if met[part]))
+        for part in ("recipient", "channel")
+    )
+    recipient, channel = (found[0] if found else "" for found in (recipients, channels))
+    name = recipient.removeprefix("functions.")
+    called = bool(name) and channel in ("analysis", "commentary", "")
+    shown = _PARTS.sub("", text)
+    if not shown.strip() or ((recipient or channel) and shown.strip() in _TYPES):
+        shown = ""
+    if _START in shown or len(recipients) > 1 or len(channels) > 1 or (recipient and not called):
+        shown = text + MESSAGE
+    if called:
+        return Header("call", lambda body: [_read(names.get(name, name), body)], shown)
+    return Header("thought" if channel == "analysis" else "answer", shown=shown)
 
 
 def _read(name: str, body: str) -> Call:

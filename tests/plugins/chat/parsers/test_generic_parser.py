@@ -5,7 +5,7 @@ import pytest
 
 from corral_chat.parsing.generic import GenericParser
 from corral_kernel.contracts import AnswerSpec, Literal
-from corral_kernel.testing.parsers import Read, check_reading, check_truncation
+from corral_kernel.testing.parsers import Read, Unsaid, check_reading, check_truncation
 
 GENERIC = GenericParser()
 CALLS = "{{ range .Messages }}{{ if .ToolCalls }}%s{{ end }}{{ end }}"
@@ -77,10 +77,14 @@ def test_calls_are_read_as_the_template_writes_them(name: str, spec: AnswerSpec)
     assert check_reading(GENERIC, of(spec, template), text) == expected
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["held", "free"])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_that_breaks_off_loses_nothing(name: str, spec: AnswerSpec) -> None:
+def test_an_answer_that_breaks_off_loses_nothing(
+    name: str, spec: AnswerSpec, *, held: bool
+) -> None:
     template, text, _ = ANSWERS[name]
-    check_truncation(GENERIC, of(spec, template), text)
+    unsaid = Unsaid(closers=frozenset({"}", "]", "```", "</tool_call>"}))
+    check_truncation(GENERIC, of(spec, template, constrain_tools=held), text, unsaid)
 
 
 @pytest.mark.parametrize(

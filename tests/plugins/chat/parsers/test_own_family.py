@@ -8,7 +8,7 @@ import pytest
 
 from corral_chat.parsing import Calls, Family
 from corral_kernel.contracts import AnswerSpec
-from corral_kernel.testing.parsers import Read, check_reading, check_truncation
+from corral_kernel.testing.parsers import Read, Unsaid, check_reading, check_truncation
 
 PAGE = Path(__file__).parents[4] / "docs" / "plugins" / "chat.md"
 
@@ -25,7 +25,8 @@ def test_the_table_on_the_page_reads_what_it_says(shown: dict[str, Any], spec: A
     (mine,) = shown["corral_chat_formats"]()
     text = '<reason>Hm.</reason>Ok. <call>{"name": "search", "arguments": {"q": "a"}}</call>'
     assert check_reading(mine, spec, text) == Read("Ok.", "Hm.", (("search", {"q": "a"}),))
-    check_truncation(mine, spec, text)
+    unsaid = Unsaid(frozenset({"<reason>", "</reason>"}), frozenset({"}", "</call>"}))
+    check_truncation(mine, spec, text, unsaid)
     assert mine.recognises("… <call> … <reason>") > 0
 
 
