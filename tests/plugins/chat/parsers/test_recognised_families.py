@@ -11,6 +11,7 @@ import pytest
 from corral_chat import corral_chat_formats
 from corral_chat.renderers import JinjaRenderer
 from corral_kernel.contracts import AnswerSpec, ChatParser, Conversation, TextPart
+from corral_kernel.errors import TemplateError
 from corral_kernel.testing.parsers import read
 
 TEMPLATES: dict[str, str] = runpy.run_path(str(Path(__file__).parents[1] / "jinjacases.py"))[
@@ -200,16 +201,9 @@ def test_every_template_has_its_family() -> None:
     assert {name: recognised(template) for name, template in TEMPLATES.items()} == expected
 
 
-@pytest.mark.parametrize("think", [False, True], ids=["answers", "thinks"])
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize(
-    "name", [name for names in FAMILIES.values() for name in names if name not in SHOWS_NONE]
-)
-def test_calls_are_read_as_the_template_shows_them(name: str, count: int, *, think: bool) -> None:
-    if count == 2 and name in REFUSES_TWO:
-        count = 1
+def shown(name: str, count: int, *, think: bool) -> tuple[AnswerSpec, str]:
+    """What a template shows of so many calls, as an answer, and what is known of that."""
     template = TEMPLATES[name]
-    family = PARSERS[recognised(template)]
     written = [
         {"id": f"{MARK}{place}", "function": {"name": called, "arguments": arguments}}
         for place, (called, arguments) in enumerate(CALLS[:count])
@@ -230,5 +224,36 @@ def test_calls_are_read_as_the_template_shows_them(name: str, count: int, *, thi
         think=think,
         prompt_end=prompt if asked == prompt else "",
     )
+    return spec, answer
+
+
+@pytest.mark.parametrize("think", [False, True], ids=["answers", "thinks"])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        (name, count)
+        for names in FAMILIES.values()
+        for name in names
+        for count in (1, 2)
+        if name not in SHOWS_NONE and not (count == 2 and name in REFUSES_TWO)
+    ],
+)
+def test_calls_are_read_as_the_template_shows_them(name: str, count: int, *, think: bool) -> None:
+    spec, answer = shown(name, count, think=think)
+    family = PARSERS[recognised(TEMPLATES[name])]
     expected = CALLS[: 1 if name in SHOWS_ONE else count]
-    assert read(family, spec, list(answer), "length").calls[:count] == expected
+    assert read(family, spec, list(answer), "length").calls == expected
+
+
+@pytest.mark.parametrize("think", [False, True], ids=["answers", "thinks"])
+@pytest.mark.parametrize("name", [*SHOWS_NONE, *SHOWS_ONE])
+def test_of_some_calls_a_template_shows_nothing(name: str, *, think: bool) -> None:
+    _, answer = shown(name, 2, think=think)
+    assert ("Oslo" in answer) is (name in SHOWS_ONE)
+    assert "Paris" not in answer
+
+
+@pytest.mark.parametrize("name", REFUSES_TWO)
+def test_a_template_may_refuse_two_calls(name: str) -> None:
+    with pytest.raises(TemplateError, match="only supports single tool-calls"):
+        shown(name, 2, think=False)
