@@ -7,7 +7,7 @@ import pytest
 
 from corral_chat.parsing.families import families
 from corral_kernel.contracts import AnswerSpec, Constrained, Free, Literal, Message
-from corral_kernel.testing.parsers import Read, check_reading
+from corral_kernel.testing.parsers import Read, Unsaid, check_reading, check_truncation
 
 BY_NAME = {family.name: family for family in families()}
 THREE = ("get_weather", {"city": "Oslo", "days": 3})
@@ -30,6 +30,8 @@ def test_a_prompt_may_end_with_the_mark_of_what_the_answer_begins_with(
 ) -> None:
     begun = msgspec.structs.replace(spec, prompt_end="assistant\n\n>>>")
     assert check_reading(BY_NAME["functionary-v3.2"], begun, text) == expected
+    unsaid = Unsaid(frozenset({"all\n", ">>>all\n"}))
+    check_truncation(BY_NAME["functionary-v3.2"], begun, text, unsaid)
 
 
 def test_a_plan_does_not_write_the_mark_that_the_prompt_ends_with(spec: AnswerSpec) -> None:
@@ -125,6 +127,8 @@ def test_a_thought_of_gpt_oss_that_is_not_finished_goes_on(spec: AnswerSpec) -> 
     begun = msgspec.structs.replace(spec, last=THOUGHT)
     text = "far.<|end|><|start|>assistant<|channel|>final<|message|>Yes."
     assert check_reading(BY_NAME["harmony"], begun, text) == Read("Yes.", "far.")
+    marks = {"<|end|>", "<|start|>", "<|start|>assistant", "<|channel|>", "<|channel|>final"}
+    check_truncation(BY_NAME["harmony"], begun, text, Unsaid(frozenset({*marks, "<|message|>"})))
 
 
 def test_no_plan_begins_that_thought_again(spec: AnswerSpec) -> None:
