@@ -20,7 +20,14 @@ from corral_kernel.store.cache import DerivedCache, file_key
 from corral_kernel.store.folders import Folders
 from corral_kernel.store.locks import StoreLocks
 from corral_kernel.store.manifests import Manifests
-from corral_kernel.store.prune import GRACE_S, Stray, find_strays, read_needed, remove_stray
+from corral_kernel.store.prune import (
+    GRACE_S,
+    Stray,
+    find_strays,
+    read_needed,
+    remove_models,
+    remove_stray,
+)
 from corral_kernel.store.workshops import Workshops
 
 
@@ -102,8 +109,11 @@ def collect(parts: Parts, wish: Wish) -> GarbageReport:
     """
     report = GarbageReport(dry_run=wish.dry_run)
     with parts.locks.changing():
+        abandoned = parts.workshops.abandoned()
+        if not wish.dry_run:
+            remove_models(abandoned, parts.manifests)
         try:
-            needed = read_needed(parts.manifests)
+            needed = read_needed(parts.manifests, without=abandoned)
         except InvalidModelError as error:
             raise InvalidModelError(
                 f"nothing was deleted, since nobody can tell what is needed: {error}; "

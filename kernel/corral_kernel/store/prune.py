@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -13,8 +13,9 @@ from corral_kernel.errors import (
     InvalidDigestError,
     InvalidModelError,
     ModelNotFoundError,
+    StoreError,
 )
-from corral_kernel.names import parse_digest
+from corral_kernel.names import ModelName, parse_digest
 from corral_kernel.store.blobs import Blobs, used_at
 from corral_kernel.store.files import WRITING_SUFFIX, sweep_unfinished, while_unlocked
 from corral_kernel.store.locks import StoreLocks
@@ -56,14 +57,29 @@ def sweep_writers(blobs: Blobs, manifests: Manifests) -> None:
     sweep_unfinished(manifests.folder)
 
 
-def read_needed(manifests: Manifests) -> frozenset[str]:
+def remove_models(names: Iterable[ModelName], manifests: Manifests) -> None:
+    """Delete models that no user made; their blobs go as all do that no manifest needs."""
+    for name in names:
+        with contextlib.suppress(ModelNotFoundError, StoreError):
+            manifests.remove(name)
+
+
+def read_needed(
+    manifests: Manifests, without: Collection[ModelName] = frozenset()
+) -> frozenset[str]:
     """Give every digest that some manifest needs.
+
+    Args:
+        manifests: Of the store.
+        without: Those that do not count.
 
     Raises:
         InvalidModelError: If one cannot be read: then nobody can tell.
     """
     needed: set[str] = set()
     for name in manifests.names():
+        if name in without:
+            continue
         try:
             needed |= manifests.read(name).manifest.digests
         except ModelNotFoundError:  # whoever knows no locks has just deleted it

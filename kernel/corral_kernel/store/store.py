@@ -35,6 +35,7 @@ from corral_kernel.store.opening import BlobSource, open_model
 from corral_kernel.store.prune import (
     needed_folders,
     prune,
+    remove_models,
     rename_legacy_blobs,
     sweep_writers,
 )
@@ -93,6 +94,7 @@ class Store:
         with self._locks.changing(), store_errors(f"opening the store {self.root}"):
             rename_legacy_blobs(self.blobs)
             sweep_writers(self.blobs, self._manifests)
+            remove_models(self.workshops.abandoned(), self._manifests)
             self.workshops.sweep()
             if self.prunes and (removed := prune(self.blobs, self._manifests, self._locks)):
                 _log.info("deleted %d unused files from %s", len(removed), self.blobs.folder)

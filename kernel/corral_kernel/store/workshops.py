@@ -6,7 +6,8 @@
         path = workshop.path_of(made_file)
 
 They lie beside the blobs, so that what is made is moved and not copied. Who has one has a lock on
-it, which ends with the process: so the next start knows what a crash has left.
+it, which ends with the process: so the next start knows what a crash has left. A workshop may name
+a model that is there for its work alone: a crash leaves that too.
 """
 
 import contextlib
@@ -19,15 +20,24 @@ from pathlib import Path
 from typing import Final
 
 from corral_kernel.contracts import FileRef, MadeFile
-from corral_kernel.errors import InvalidRequestError, TaskError
+from corral_kernel.errors import InvalidNameError, InvalidRequestError, TaskError
 from corral_kernel.folderlocks import hold_folder, lock_folder, open_folder, remove_folder
 from corral_kernel.foldernames import check_folder_names
 from corral_kernel.models import ModelFile
-from corral_kernel.store.files import FOLDER_MODE, store_errors
+from corral_kernel.names import ModelName
+from corral_kernel.store.files import FOLDER_MODE, open_regular, store_errors
 from corral_kernel.store.folders import own_bytes, put_file
 
 _SOURCE: Final = "source"
 _MADE: Final = "made"
+_SCRATCH: Final = "model"  # the file that names such a model
+_SCRATCH_TAG: Final = "locked-"
+_MAX_NAME_BYTES: Final = 1024
+
+
+def scratch_name(model: ModelName) -> ModelName:
+    """Make a name, beside that of a model, that nobody has: see `Workshops.open`."""
+    return ModelName.from_parts(model.parts._replace(tag=_SCRATCH_TAG + secrets.token_hex(8)))
 
 
 class Workshop:
@@ -85,8 +95,11 @@ class Workshops:
         self._place = place
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Workshop]:
+    def open(self, scratch: ModelName | None = None) -> Iterator[Workshop]:
         """Make one; it goes with the end of the block.
+
+        Args:
+            scratch: A model that is deleted before the end of the block, unless there is a crash.
 
         Raises:
             StoreError: If it cannot be made.
@@ -99,12 +112,22 @@ class Workshops:
                 hold = hold_folder(folder)
             for part in (_SOURCE, _MADE):
                 (folder / part).mkdir(FOLDER_MODE)
+            if scratch is not None:
+                (folder / _SCRATCH).write_text(scratch.full, "utf-8")
         try:
             yield Workshop(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if hold:
                 hold.release()
+
+    def abandoned(self) -> list[ModelName]:
+        """Give the models that were there for the work of a process that is gone."""
+        if not self._place.is_dir():
+            return []
+        with self._locked(fcntl.LOCK_EX):
+            found = map(_scratch_of, filter(_is_unused, self._place.iterdir()))
+            return [name for name in found if name is not None]
 
     def sweep(self, *, dry_run: bool = False) -> list[int]:
         """Remove those whose process is gone.
@@ -133,3 +156,16 @@ class Workshops:
             yield
         finally:
             os.close(descriptor)
+
+
+def _is_unused(folder: Path) -> bool:
+    return remove_folder(folder, lambda: False)
+
+
+def _scratch_of(folder: Path) -> ModelName | None:
+    try:
+        with open_regular(folder / _SCRATCH) as file:
+            name = ModelName.parse(file.read(_MAX_NAME_BYTES).decode("utf-8", "replace"))
+    except (OSError, InvalidNameError):
+        return None
+    return name if name.tag.startswith(_SCRATCH_TAG) else None

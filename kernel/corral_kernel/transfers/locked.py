@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from corral_kernel.lockfile import LockedModel
 from corral_kernel.models import Layer
 from corral_kernel.names import ModelName
 from corral_kernel.store import Progress, Store
+from corral_kernel.store.workshops import scratch_name
 from corral_kernel.threads import to_its_end
 
 
@@ -57,8 +57,9 @@ def _as_it_is(model: LockedModel, way: Way) -> AsyncGenerator[Progress]:
 
 async def _made_anew(model: LockedModel, way: Way) -> AsyncGenerator[Progress]:
     """Make it under another name of what the source has, and see whether it is the same."""
-    parts = model.name.parts._replace(tag=f"locked-{secrets.token_hex(8)}")
-    scratch = ModelName.from_parts(parts)
+    scratch = scratch_name(model.name)
+    workshop = contextlib.ExitStack()
+    await to_its_end(workshop.enter_context, way.store.workshops.open(scratch))
     try:
         async with aclosing(way.pull(scratch, way.open_source())) as steps:
             async for step in steps:
@@ -76,6 +77,7 @@ async def _made_anew(model: LockedModel, way: Way) -> AsyncGenerator[Progress]:
     finally:
         with contextlib.suppress(CorralError):
             await to_its_end(way.store.delete, scratch)
+        await to_its_end(workshop.close)
 
 
 class LockedRepository(Repository):

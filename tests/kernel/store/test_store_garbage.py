@@ -9,6 +9,7 @@ import pytest
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.names import ModelName
 from corral_kernel.store import Store, Wish
+from corral_kernel.store.workshops import scratch_name
 
 OLD = time.time() - 2 * 3600
 TELL = Wish(dry_run=True)
@@ -158,3 +159,40 @@ def test_facts_about_lent_files_stay(tmp_path: Path, upload: Any) -> None:
     assert store.collect_garbage(ALL).cached.count == 0
     path.unlink()
     assert store.collect_garbage(ALL).cached.count == 2
+
+
+def test_a_model_that_was_there_for_the_work_of_a_killed_server_goes_and_no_other(
+    store: Store, root: Path, tiny: ModelName, create: Any
+) -> None:
+    def left_by_a_crash(name: ModelName) -> Path:
+        folder = root / "making" / name.tag
+        folder.mkdir(parents=True)
+        (folder / "model").write_text(name.full)
+        return folder
+
+    def names() -> set[ModelName]:
+        return {model.name for model in store.list_models()}
+
+    left, used, never_made = (scratch_name(tiny) for _ in range(3))
+    of_user = ModelName.parse("tiny:locked-0123456789abcdef")
+    for name in (left, used, of_user):
+        create(name.full, base="tiny", system=f"of {name.tag}")
+    folders = [left_by_a_crash(name) for name in (left, never_made, tiny)]
+    with store.workshops.open(used):
+        told = store.collect_garbage(Wish(dry_run=True, everything=True))
+        assert names() == {tiny, left, used, of_user}
+        done = store.collect_garbage(ALL)
+        assert names() == {tiny, used, of_user}
+        store.start_up()
+        assert names() == {tiny, used, of_user}
+    assert told.blobs.count == done.blobs.count == 1, "its system prompt"
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_start_removes_such_a_model_too(store: Store, root: Path, tiny: ModelName) -> None:
+    left = scratch_name(tiny)
+    store.copy(tiny, left)
+    (root / "making" / "0123").mkdir(parents=True)
+    (root / "making" / "0123" / "model").write_text(left.full)
+    store.start_up()
+    assert [model.name for model in store.list_models()] == [tiny]
