@@ -38,6 +38,18 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
     return found
 
 
+def token_form(challenge: Challenge, refresh_token: str) -> bytes:
+    """What is posted to the realm to change a refresh token for one, as OAuth 2 has it."""
+    fields = {
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+        "service": challenge.service,
+        "scope": challenge.scope,
+        "client_id": "corral",
+    }
+    return urlencode(fields).encode()
+
+
 def token_url(challenge: Challenge, *, signed: bool) -> httpx.URL:
     """Where the token is.
 

@@ -1,8 +1,9 @@
 """Users of private registries: from `CORRAL_REGISTRY_AUTH`, else from Docker's file.
 
 Credentials are for one host, spelled with its port if that is not the usual one, and go nowhere
-else. Docker's helpers (`credsStore`, `credHelpers`) are programs that nobody asked a server to run;
-they are not called.
+else. So is an identity token (`identitytoken` of that file), which stands in a password's place.
+Docker's helpers (`credsStore`, `credHelpers`) are programs that nobody asked a server to run; they
+are not called.
 """
 
 import base64
@@ -34,7 +35,18 @@ class User(NamedTuple):
         return f"User({self.name!r}, ***)"
 
 
-def find_user(authority: str, auth: str, environ: Mapping[str, str] = os.environ) -> User | None:
+class Identity(NamedTuple):
+    """What a host gave Docker in place of a password, to be changed for tokens there."""
+
+    refresh_token: str
+
+    def __repr__(self) -> str:
+        return "Identity(***)"
+
+
+def find_user(
+    authority: str, auth: str, environ: Mapping[str, str] = os.environ
+) -> User | Identity | None:
     """Look up who we are at a host. Reads a file: from asyncio, call it in a thread.
 
     Args:
@@ -57,7 +69,7 @@ def _parse(auth: str) -> dict[str, User]:
     return found
 
 
-def _of_docker(authority: str, environ: Mapping[str, str]) -> User | None:
+def _of_docker(authority: str, environ: Mapping[str, str]) -> User | Identity | None:
     folder = environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
     path = Path(folder) / "config.json"
     try:
@@ -79,9 +91,12 @@ def _host(key: str) -> str:
     return key.partition("://")[2].partition("/")[0].lower() if "://" in key else key.lower()
 
 
-def _user(entry: Any) -> User | None:
+def _user(entry: Any) -> User | Identity | None:
     if not isinstance(entry, dict):
         return None
+    identity = entry.get("identitytoken")
+    if isinstance(identity, str) and identity:
+        return Identity(identity)
     text = entry.get("auth")
     if isinstance(text, str) and text:
         try:

@@ -20,6 +20,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS: Final = 10
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=30.0, pool=None)
 _FIRST_ERROR: Final = 400
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 # Ollama's registry tells by the first word what models a client can take.
 _MACHINE: Final = f"{platform.machine()} {platform.system().lower()}"
 _AGENT: Final = f"ollama/0.31.0 ({_MACHINE}) corral/{__version__}"
@@ -118,16 +119,19 @@ class Session:
         request = client.build_request(ask.method, ask.url, headers=headers, content=content)
         return await client.send(request, stream=True, follow_redirects=False)
 
-    async def _ask_for_token(self, url: httpx.URL, authorization: str) -> tuple[int, bytes]:
+    async def _ask_for_token(
+        self, url: httpx.URL, authorization: str, form: bytes
+    ) -> tuple[int, bytes]:
         """Ask once, without following anything; gives the status and the body."""
+        ask = Ask("POST", url, _FORM, form) if form else Ask("GET", url)
         try:
-            response = await self._try(Ask("GET", url), authorization)
+            response = await self._try(ask, authorization)
             try:
                 return response.status_code, await read_body(response, failures.MAX_ERROR_BYTES)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
-            raise failures.of_connection(error, "GET", url) from error
+            raise failures.of_connection(error, ask.method, url) from error
 
     async def _open(self) -> httpx.AsyncClient:
         async with self._opening:

@@ -1,9 +1,10 @@
 """Who we are to one registry: what it asks for is answered with what belongs to it alone.
 
-A registry that knows us by a user gets Basic credentials, or gives a token for them. Any other one
-is answered as Ollama's: a request for a token, signed with this server's key; and where that is
-refused, one without a name. A token of another host is asked for only where credentials of that
-very host are set; the registry's own never go there.
+A registry that knows us by a user gets Basic credentials, or gives a token for them, or for the
+identity token that Docker has of it. Any other one is answered as Ollama's: a request for a token,
+signed with this server's key; and where that is refused, one without a name. A token of another
+host is asked for only where credentials of that very host are set; the registry's own never go
+there.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ import msgspec
 from corral_kernel.contracts import RegistryCall
 from corral_kernel.errors import RegistryError
 from corral_oci import failures
-from corral_oci.challenges import Challenge, parse_challenges, token_url
-from corral_oci.credentials import User, find_user
+from corral_oci.challenges import Challenge, parse_challenges, token_form, token_url
+from corral_oci.credentials import Identity, User, find_user
 from corral_oci.keys import signed
 from corral_oci.places import Origin, Places
 
@@ -28,12 +29,14 @@ _NO_BODY: Final = (
     "ZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjYTQ5NTk5MWI3ODUyYjg1NQ=="
 )
 
-Ask = Callable[[httpx.URL, str], Awaitable[tuple[int, bytes]]]
+Ask = Callable[[httpx.URL, str, bytes], Awaitable[tuple[int, bytes]]]
+"""Asks an address with an `Authorization` and a form to post; an empty one is not sent."""
 
 
 class _Token(msgspec.Struct):
     token: str = ""
     access_token: str = ""
+    refresh_token: str = ""
 
 
 class Authority:
@@ -50,6 +53,7 @@ class Authority:
         self._places = places
         self._ask = ask
         self._answering = asyncio.Lock()
+        self._renewed: dict[Origin, str] = {}  # refresh tokens that took others' places
         self.header = ""
 
     async def answer(self, asked: Iterable[str], refused: str) -> str:
@@ -75,7 +79,7 @@ class Authority:
         basic = next((c for c in challenges if c.kind == "basic"), None)
         if bearer is None and basic is not None:
             user = await self._user(self._places.origin)
-            if user is None:
+            if not isinstance(user, User):
                 host = self._places.origin.authority
                 raise RegistryError(
                     f"unauthorized: access denied: {host} wants a user and a password; set "
@@ -87,6 +91,8 @@ class Authority:
     async def _token(self, challenge: Challenge) -> str:
         realm = self._realm(challenge)
         user = await self._user(realm)
+        if isinstance(user, Identity):
+            return await self._exchanged(challenge, realm, user)
         if user is not None:
             return await self._asked(token_url(challenge, signed=False), user.header)
         if realm != self._places.origin:
@@ -104,6 +110,15 @@ class Authority:
             except RegistryError:
                 raise error from None
 
+    async def _exchanged(self, challenge: Challenge, realm: Origin, identity: Identity) -> str:
+        """Change an identity token for a token; where it is good for one only, keep the next."""
+        refresh_token = self._renewed.get(realm, identity.refresh_token)
+        url = httpx.URL(challenge.realm).copy_with(fragment=None)
+        found = await self._grant(url, "", token_form(challenge, refresh_token))
+        if found.refresh_token:
+            self._renewed[realm] = found.refresh_token
+        return found.access_token
+
     def _realm(self, challenge: Challenge) -> Origin:
         try:
             realm = Origin.of(httpx.URL(challenge.realm))
@@ -117,11 +132,15 @@ class Authority:
             )
         return realm
 
-    async def _user(self, origin: Origin) -> User | None:
+    async def _user(self, origin: Origin) -> User | Identity | None:
         return await asyncio.to_thread(find_user, origin.authority, self._call.auth)
 
     async def _asked(self, url: httpx.URL, authorization: str) -> str:
-        status, body = await self._ask(url, authorization)
+        return (await self._grant(url, authorization)).access_token
+
+    async def _grant(self, url: httpx.URL, authorization: str, form: bytes = b"") -> _Token:
+        """Ask for a token; it is the answer's `access_token`, whatever it was called."""
+        status, body = await self._ask(url, authorization, form)
         if status >= _FIRST_ERROR:
             said = failures.words(body)
             raise RegistryError(f"{status}: {said}" if said else str(status))
@@ -132,4 +151,4 @@ class Authority:
         token = found.token or found.access_token
         if status >= _FIRST_REDIRECT or not token.isascii() or not token.isprintable() or not token:
             raise RegistryError(f"{url.host} gives no token (status {status})")
-        return token
+        return _Token(access_token=token, refresh_token=found.refresh_token)

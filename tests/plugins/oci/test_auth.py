@@ -3,6 +3,7 @@
 import base64
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from corral_kernel.errors import RegistryError
 from corral_oci.challenges import Challenge, parse_challenges, token_url
-from corral_oci.credentials import find_user
+from corral_oci.credentials import Identity, find_user
 
 CONFIG = b"{}"
 NO_BODY = "ZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjYTQ5NTk5MWI3ODUyYjg1NQ=="
@@ -180,6 +181,116 @@ async def test_a_token_server_of_another_host_gets_the_credentials_set_for_that_
     assert basic("a:1") not in {seen.headers.get("authorization") for seen in registry.seen}
 
 
+@pytest.fixture
+def logged_in(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Any]:
+    """Make a site where Docker has logged in to a host that gives identity tokens."""
+
+    def log_in(host: str, token: str) -> Any:
+        entry = {"auth": base64.b64encode(b"<token>:").decode(), "identitytoken": token}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {host: entry}}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        return lab.Site(tmp_path / "home")
+
+    return log_in
+
+
+async def test_an_identity_token_is_posted_for_a_token_and_the_next_one_is_kept(
+    lab: Any, registry: Any, logged_in: Callable[[str, str], Any]
+) -> None:
+    site = logged_in(registry.authority, "ref+resh=1")
+    name = offered(lab, registry)
+    scope = "repository:lib/m:pull repository:x:pull"
+    challenge = f'Bearer realm="{registry.url}/token?own=1",service="s",scope="{scope}"'
+    given: list[str] = []
+
+    def give(seen: Any) -> Any:
+        given.append(f"t{len(given)}")
+        assert seen.method == "POST"
+        grant = {"access_token": given[-1], "refresh_token": f"next{len(given)}"}
+        return lab.Reply(body=json.dumps(grant).encode())
+
+    def script(seen: Any, _reply: Any) -> Any:
+        if seen.path == "/token":
+            return give(seen)
+        wanted = "t0" if "/manifests/" in seen.path else "t1"  # the first is not good for long
+        if seen.headers.get("authorization") != f"Bearer {wanted}":
+            return lab.Reply(401, {"WWW-Authenticate": challenge})
+        return None
+
+    registry.script = script
+    await site.pull(name)
+
+    first, second = [seen for seen in registry.seen if seen.path == "/token"]
+    assert first.query == {"own": ["1"]}
+    assert first.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert "authorization" not in first.headers
+    assert parse_qs(first.body.decode(), strict_parsing=True) == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": ["ref+resh=1"],
+        "service": ["s"],
+        "scope": [scope],
+        "client_id": ["corral"],
+    }
+    assert parse_qs(second.body.decode())["refresh_token"] == ["next1"]
+
+
+@pytest.mark.parametrize("of", ["the registry", "the token server"])
+async def test_an_identity_token_goes_to_its_own_host_alone(
+    lab: Any,
+    registry: Any,
+    elsewhere: Any,
+    logged_in: Callable[[str, str], Any],
+    of: str,
+) -> None:
+    owner = registry if of == "the registry" else elsewhere
+    site = logged_in(owner.authority, "refresh")
+    name = offered(lab, registry)
+    challenge = f'Bearer realm="{elsewhere.url}/token",service="s",scope="repository:lib/m:pull"'
+    registry.script = bearer_only(lab, "t", challenge, None)
+    elsewhere.script = lambda _seen, _reply: lab.Reply(body=b'{"token":"t"}')
+    if of == "the registry":
+        with pytest.raises(RegistryError, match="does not match original host"):
+            await site.pull(name)
+        assert elsewhere.seen == []
+    else:
+        await site.pull(name)
+        (asked,) = elsewhere.seen
+        assert b"refresh_token=refresh" in asked.body
+    assert not [seen for seen in registry.seen if b"refresh" in seen.body]
+
+
+@pytest.mark.parametrize(
+    ("challenge", "reply"),
+    [
+        ('Bearer realm="{url}/token"', (400, b'{"error":"used"}', '400: {"error":"used"}')),
+        ('Bearer realm="{url}/token"', (404, b"", "404")),
+        ('Bearer realm="{url}/token"', (302, b"", r"gives no token \(status 302\)")),
+        ('Bearer realm="{url}/token"', (200, b"{}", r"gives no token \(status 200\)")),
+        ('Basic realm="r"', (200, b"", "wants a user and a password")),
+    ],
+    ids=["used up", "unknown there", "sent elsewhere", "nothing", "asked for a password"],
+)
+async def test_an_identity_token_that_is_good_for_nothing_is_told_of(
+    lab: Any,
+    registry: Any,
+    logged_in: Callable[[str, str], Any],
+    challenge: str,
+    reply: tuple[int, bytes, str],
+) -> None:
+    site = logged_in(registry.authority, "s3cret")
+    status, body, words = reply
+    where = {"Location": f"{registry.url}/elsewhere"} if status == 302 else {}
+    registry.script = bearer_only(
+        lab, "t", challenge.format(url=registry.url), lambda _: lab.Reply(status, where, body)
+    )
+    with pytest.raises(RegistryError, match=words) as caught:
+        await site.pull(offered(lab, registry))
+    assert "s3cret" not in str(caught.value)
+    assert not [seen for seen in registry.seen if seen.path == "/elsewhere"]
+
+
 async def test_basic_credentials_of_the_settings_are_sent_when_asked_for(
     lab: Any, registry: Any, tmp_path: Path
 ) -> None:
@@ -215,12 +326,15 @@ async def test_without_credentials_it_is_said_how_to_set_them(
         ({"https://r.example:5000/v1/": {"username": "u", "password": "p"}}, ("u", "p")),
         ({"R.example:5000": {"auth": base64.b64encode(b"u:p").decode()}}, ("u", "p")),
         ({"r.example": {"auth": base64.b64encode(b"u:p").decode()}}, None),
+        ({"r.example:5000": {"auth": "eDo=", "identitytoken": "i"}}, Identity("i")),
+        ({"r.example:5000": {"auth": "dTpw", "identitytoken": ""}}, ("u", "p")),
+        ({"r.example:5000": {"auth": "dTpw", "identitytoken": 7}}, ("u", "p")),
         ({"r.example:5000": {"auth": "***"}}, None),
         ({"r.example:5000": {}}, None),
         ({"r.example:5000": 7}, None),
         ([], None),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_docker_s_file_is_read(tmp_path: Path, auths: Any, found: Any) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": auths, "credsStore": "x"}))
@@ -239,6 +353,7 @@ def test_settings_go_before_docker_s_file_and_bad_entries_are_left_out(tmp_path:
     assert find_user("h", auth, environ) == ("u", "p")
     assert find_user("a", auth, environ) is None
     assert repr(find_user("h", auth, environ)) == "User('u', ***)"
+    assert "s3cret" not in repr(Identity("s3cret"))
 
 
 @pytest.mark.parametrize(

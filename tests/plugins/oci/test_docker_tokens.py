@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 TINY = Path(__file__).parents[2] / "models" / "tiny-chat-f32.gguf"
 USER = "ci:s3cret"
+IDENTITY = "an identity token"
 SERVICE, ISSUER = "the registry", "the token server"
 MANIFEST = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
 
@@ -81,9 +82,17 @@ def serving(tokens: Tokens) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = self.headers.get("Authorization") == wanted
             scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
-            said = {"token": tokens.token(scopes)} if known else {"details": "who are you?"}
+            self._answer("token", scopes, known=self.headers.get("Authorization") == wanted)
+
+        def do_POST(self) -> None:
+            text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            form = {name: values[0] for name, values in parse_qs(text).items()}
+            known = (form["grant_type"], form["refresh_token"]) == ("refresh_token", IDENTITY)
+            self._answer("access_token", form["scope"].split(), known=known)
+
+        def _answer(self, field: str, scopes: list[str], *, known: bool) -> None:
+            said = {field: tokens.token(scopes)} if known else {"details": "who are you?"}
             data = json.dumps(said).encode()
             self.send_response(200 if known else 401)
             self.send_header("Content-Length", str(len(data)))
@@ -161,6 +170,25 @@ def test_a_model_is_pushed_deleted_and_pulled_by_tokens(
     scopes = [scope for asked in tokens.asked for scope in asked]
     assert [s for s in scopes if s.startswith("repository:lib/tiny:") and "push" in s]
     assert "s3cret" not in "".join(server.log)
+
+
+def test_an_identity_token_of_docker_s_file_is_good_for_tokens(
+    lab: Any, tmp_path: Path, tokens: Tokens, places: tuple[str, str]
+) -> None:
+    address, realm = places
+    name = f"{address}/lib/tiny:x"
+    entry = {"auth": base64.b64encode(b"<token>:").decode(), "identitytoken": IDENTITY}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {realm: entry}}))
+    with (
+        lab.running_server(tmp_path / "home", DOCKER_CONFIG=str(tmp_path)) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        with_tiny(client, name)
+        assert last_line(client, "/api/push", name) == {"status": "success"}
+        client.request("DELETE", "/api/delete", json={"model": name}).raise_for_status()
+        assert last_line(client, "/api/pull", name) == {"status": "success"}
+    assert ["repository:lib/tiny:pull"] in tokens.asked
+    assert IDENTITY not in "".join(server.log)
 
 
 def test_without_a_user_for_the_token_server_it_is_asked_for_nothing(
