@@ -1,7 +1,11 @@
 """The library's sequences, as `Memory` sees them."""
 
-import llama_cpp.llama_cpp as lib
+import ctypes
 
+import llama_cpp.llama_cpp as lib
+import numpy as np
+
+from corral_llamacpp.memory import State
 from corral_llamacpp.native import NativeContext
 
 
@@ -9,6 +13,7 @@ class NativeCells:
     """See `Cells`."""
 
     def __init__(self, context: NativeContext) -> None:
+        self._context = context.pointer
         self._memory = context.memory
 
     def remove(self, sequence: int, start: int, stop: int) -> bool:
@@ -26,3 +31,23 @@ class NativeCells:
     def first(self, sequence: int) -> int:
         """See `Cells`."""
         return int(lib.llama_memory_seq_pos_min(self._memory, sequence))
+
+    def size(self, sequence: int) -> int:
+        """See `Cells`."""
+        return int(lib.llama_state_seq_get_size(self._context, sequence))
+
+    def save(self, sequence: int) -> State:
+        """See `Cells`."""
+        state = np.empty(self.size(sequence), np.uint8)
+        lib.llama_state_seq_get_data(self._context, _bytes(state), state.nbytes, sequence)
+        return state
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """See `Cells`."""
+        return bool(
+            lib.llama_state_seq_set_data(self._context, _bytes(state), state.nbytes, sequence)
+        )
+
+
+def _bytes(state: State) -> object:
+    return ctypes.cast(state.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

@@ -11,6 +11,7 @@ from corral_llamacpp.cells import NativeCells
 from corral_llamacpp.claim import token_bytes
 from corral_llamacpp.encoder import LlamaEncoder
 from corral_llamacpp.engine import LlamaEngine
+from corral_llamacpp.machine import memory_bytes as machine_bytes
 from corral_llamacpp.machine import physical_cores
 from corral_llamacpp.memory import Memory
 from corral_llamacpp.native import (
@@ -22,6 +23,7 @@ from corral_llamacpp.native import (
     load_model,
 )
 from corral_llamacpp.options import LlamaOptions
+from corral_llamacpp.parking import Parking
 from corral_llamacpp.shared import SharedMemory
 from corral_llamacpp.unfollowed import unfollowed
 from corral_llamacpp.whole import WholeMemory
@@ -32,6 +34,7 @@ _CACHED_SEQUENCES = 24
 _CACHED_STATES = 4  # of recurrent models, whose every sequence takes a whole state
 _ENCODED_AT_ONCE = 64
 _ROWS_BYTES = 64 << 20  # of logits of one step
+_MACHINE_SHARE = 8
 _WINDOWS_BYTES = 2 << 30  # up to this, sliding-window layers keep everything too
 
 
@@ -54,6 +57,11 @@ class _Plan:
     def threads(self) -> int:
         """CPU threads."""
         return self.options.num_thread or physical_cores()
+
+    @property
+    def can_park(self) -> bool:
+        """Whether a copy of a sequence's cells has all of it."""
+        return not self.has_fixed_state and lib.llama_model_n_swa(self.model.pointer) <= 0
 
     @property
     def has_fixed_state(self) -> bool:
@@ -118,7 +126,9 @@ def _load_engine(plan: _Plan) -> LlamaEngine:
             memory_bytes=memory_bytes(model),
             vram_bytes=memory_bytes(model, device=True),
             details=_details(plan),
-            warnings=unfollowed(options, batch_tokens, "each sequence needs its row"),
+            warnings=unfollowed(
+                options, batch_tokens, "each sequence needs its row", can_park=plan.can_park
+            ),
         )
         drafts = rows // plan.slots - 1 if "drafts" in info.capabilities else 0
         return LlamaEngine(model, context, memory, info, drafts)
@@ -135,10 +145,27 @@ def _memory(plan: _Plan, size: ContextSize, context: NativeContext) -> Memory:
     if window and not size.full_windows:
         # Windows of shared cells would not be freed as they slide on.
         return WholeMemory(cells, context.cells, size.sequences, copies=False)
+    parking = Parking(_parking_bytes(plan, size)) if plan.can_park else None
     # What is moved is turned to its new position, which only rotary embeddings can be.
     rotary = lib.llama_model_rope_type(plan.model.pointer) != lib.LLAMA_ROPE_TYPE_NONE
     can_move = rotary and bool(lib.llama_memory_can_shift(context.memory))
-    return SharedMemory(cells, context.cells, size.sequences, window=window, can_move=can_move)
+    return SharedMemory(
+        cells,
+        context.cells,
+        size.sequences,
+        window=window,
+        can_move=can_move,
+        parking=parking,
+    )
+
+
+def _parking_bytes(plan: _Plan, size: ContextSize) -> int:
+    """What is asked for; else as much as the cells take, but an eighth of all memory at most."""
+    if plan.options.cache_ram is not None:
+        return plan.options.cache_ram << 20
+    if any(not is_host(name) for name in plan.model.log.buffers):
+        return 0  # copies go over a bus, and a GPU is quick to walk over cells
+    return min(token_bytes(plan.header) * size.cells, machine_bytes() // _MACHINE_SHARE)
 
 
 def _capabilities(plan: _Plan, memory: Memory) -> tuple[str, ...]:
@@ -171,7 +198,9 @@ def _load_encoder(plan: _Plan) -> LlamaEncoder:
             vram_bytes=memory_bytes(model, device=True),
             truncates_to=context_tokens,
             details=_details(plan),
-            warnings=unfollowed(plan.options, batch_tokens, "a text is encoded at once"),
+            warnings=unfollowed(
+                plan.options, batch_tokens, "a text is encoded at once", can_park=False
+            ),
         )
         return LlamaEncoder(model, context, info)
     except BaseException:

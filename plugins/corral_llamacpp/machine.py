@@ -1,4 +1,4 @@
-"""How many CPU threads pay off here."""
+"""How many CPU threads pay off here, and how much memory there is."""
 
 import os
 from pathlib import Path
@@ -18,6 +18,14 @@ def physical_cores(cpus: Path = _CPUS, cgroup_limit: Path = _CGROUP_LIMIT) -> in
         allowed = set(range(os.cpu_count() or 1))
     cores = {_siblings(cpus, cpu) for cpu in allowed}
     return max(1, min(len(cores), _time_share(cgroup_limit)))
+
+
+def memory_bytes() -> int:
+    """Memory of the machine; 0: it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0
 
 
 def _siblings(cpus: Path, cpu: int) -> str:

@@ -10,8 +10,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 Key = int
 """What one position holds, for comparing: a token id."""
+State = NDArray[np.uint8]
+"""A copy of a sequence's cells, as the library gives and takes it."""
 
 
 class Cells(Protocol):
@@ -28,6 +33,15 @@ class Cells(Protocol):
 
     def first(self, sequence: int) -> int:
         """The first position that is still there whole; -1: none."""
+
+    def size(self, sequence: int) -> int:
+        """Bytes of a copy of a sequence."""
+
+    def save(self, sequence: int) -> State:
+        """Copy a sequence out."""
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """Give an empty sequence what was copied out; False: it could not be, and holds nothing."""
 
 
 @dataclass(slots=True, eq=False)

@@ -25,6 +25,17 @@ class LlamaOptions(LoadOptions, frozen=True, kw_only=True):
             description="tokens computed at once; a cancel waits this long; 0: automatic",
         ),
     ] = 0
+    cache_ram: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=1 << 30,
+                description="MiB beside the context for cached prompts; unset: automatic",
+            ),
+        ]
+        | None
+    ) = None
     split_mode: Annotated[
         str, Meta(description="how several GPUs share a model: layer, row or none; empty: layer")
     ] = ""

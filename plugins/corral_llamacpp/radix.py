@@ -5,7 +5,7 @@ from the root to the node where it ends. So cells are counted once however many 
 a sequence alone holds is known without asking the library.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from corral_llamacpp.memory import Key, common_length
 
@@ -66,14 +66,20 @@ class Tree:
     def __init__(self) -> None:
         self.cells = 0
         self.pinned = 0
-        self._roots: dict[object, Node] = {}
+        self._roots: dict[Hashable, Node] = {}
         self._clock = 0
 
-    def root(self, scope: object) -> Node:
+    def root(self, scope: Hashable) -> Node:
         """Where the prefixes of a scope begin."""
         if scope not in self._roots:
             self._roots[scope] = Node(0, [], None)
         return self._roots[scope]
+
+    def prefix(self, node: Node) -> tuple[Hashable, list[Key]]:
+        """The scope of a node, and what all positions up to its end hold."""
+        path = list(node.path())[::-1]
+        scope = next(scope for scope, root in self._roots.items() if root is path[0])
+        return scope, [key for step in path for key in step.keys]
 
     def match(self, node: Node, keys: list[Key], limit: int) -> tuple[Node, int]:
         """Follow keys from the end of a node as far as they go.

@@ -3,11 +3,10 @@
 from collections.abc import Hashable
 
 from corral_kernel.errors import EngineError
+from corral_llamacpp.idle import IdleSequences
 from corral_llamacpp.memory import Cells, Key, Lane
+from corral_llamacpp.parking import Parking
 from corral_llamacpp.radix import Node, Tree
-
-_TRIM = 256
-"""Evict at least so many positions of a long sequence at once: each time walks all cells."""
 
 
 class SharedMemory:
@@ -22,9 +21,11 @@ class SharedMemory:
         sequences: How many there are; more than lanes.
         window: Of sliding-window layers, which may forget what lies before it; 0: none.
         can_move: Positions can be moved.
+        parking: Where idle sequences go while lanes run, for cells without a window; None: they
+            stay in the cells.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a context is, each by its name
         self,
         cells: Cells,
         capacity: int,
@@ -32,15 +33,15 @@ class SharedMemory:
         *,
         window: int = 0,
         can_move: bool = True,
+        parking: Parking | None = None,
     ) -> None:
         self._cells = cells
         self._capacity = capacity
         self._window = window
         self._can_move = can_move and not window
-        self._free = list(range(sequences))[::-1]
         self._tree = Tree()
+        self._idle = IdleSequences(cells, self._tree, sequences, parking)
         self._lanes: dict[Lane, Node] = {}  # where the part ends that is in the tree
-        self._cached: dict[int, Node] = {}
 
     # --------------------------------------------------------------------------- counting
 
@@ -65,6 +66,7 @@ class SharedMemory:
     def open(self, scope: Hashable, keys: list[Key], total: int) -> Lane | None:
         """See `Memory`."""
         self._publish_all(scope)
+        self._fetch(scope, keys, total)
         node, depth, source = self._find(self._tree.root(scope), keys)
         # Counted before anything is split: a part of the last node may stay out of it.
         fresh = self._tree.unpinned(node) - (0 if node.lanes else node.stop - depth)
@@ -77,6 +79,7 @@ class SharedMemory:
         self._lanes[lane] = node
         self._tree.pin(node)
         self._tree.touch(node)
+        self._idle.park()
         return lane
 
     def _find(self, root: Node, keys: list[Key]) -> tuple[Node, int, int | None]:
@@ -96,23 +99,24 @@ class SharedMemory:
     def _sequence_for(self, node: Node, source: int | None) -> int:
         """A sequence that holds exactly what is before the end of a node."""
         if source is None:
-            return self._new_sequence(None)
-        if source in self._cached and self._cached[source] is node:
-            del self._cached[source]  # what was cached goes on as the lane
+            return self._idle.new_sequence()
+        if self._idle.take(source, node):  # what was cached goes on as the lane
             return source
         self._tree.pin(node)
-        sequence = self._new_sequence(source)
+        sequence = self._idle.new_sequence(source)
         self._tree.unpin(node)
         self._cells.share(source, sequence, 0, node.stop)
         return sequence
 
-    def _new_sequence(self, needed: int | None) -> int:
-        if not self._free:
-            unneeded = [sequence for sequence in self._cached if sequence != needed]
-            if not unneeded:
-                raise EngineError("more lanes than the context has sequences for")
-            self._forget(min(unneeded, key=lambda sequence: self._cached[sequence].used))
-        return self._free.pop()
+    def _fetch(self, scope: Hashable, keys: list[Key], total: int) -> None:
+        """Have what is parked copied back, if a prompt begins with more of it than cells hold."""
+        _, known, _ = self._find(self._tree.root(scope), keys)
+        found = self._idle.parked(scope, keys, known)
+        if found is not None:
+            entry, length = found
+            if self._promised + max(total, len(entry.keys)) <= self._capacity:
+                self.make_room(len(entry.keys))
+                self._idle.unpark(entry, length)
 
     def join(self, lane: Lane) -> None:
         """See `Memory`."""
@@ -174,9 +178,7 @@ class SharedMemory:
     def _give_up_copy(self, lane: Lane, node: Node, start: int) -> bool:
         if self._window:  # the other's may have forgotten what this one still needs
             return False
-        source = next(iter(node.sequences()))
-        self._cells.remove(lane.sequence, start, node.stop)
-        self._cells.share(source, lane.sequence, start, node.stop)
+        self._idle.share_instead(lane.sequence, node, start)
         return True
 
     def checkpoint(self, lane: Lane) -> None:
@@ -231,7 +233,7 @@ class SharedMemory:
         if steps[-1].lanes > 1:
             return False
         for sequence in [s for s in steps[-1].sequences() if s != lane.sequence]:
-            self._forget(sequence)
+            self._idle.forget(sequence)
         return True
 
     # ---------------------------------------------------------------------- ending a lane
@@ -246,52 +248,22 @@ class SharedMemory:
         node = self._lanes.pop(lane)
         self._tree.unpin(node)
         self._tree.touch(node)
-        self._cached[lane.sequence] = node
+        self._idle.keep(lane.sequence, node)
         for step in list(node.path()):
-            for sequence in [s for s in step.ends if s in self._cached and s != lane.sequence]:
+            for sequence in [s for s in step.ends if s in self._idle and s != lane.sequence]:
                 if step is node or not self._window:
-                    self._forget(sequence)  # what it holds, the lane's sequence holds too
+                    self._idle.forget(sequence)  # what it holds, the lane's sequence holds too
         if node.parent is None or node.children or node.ends != {lane.sequence}:
-            self._forget(lane.sequence)
+            self._idle.forget(lane.sequence)
 
     # --------------------------------------------------------------------------- eviction
 
     def make_room(self, count: int) -> None:
         """See `Memory`."""
         while (missing := self.used + count - self._capacity) > 0:
-            leaves = [s for s, n in self._cached.items() if not n.lanes and not n.children]
-            if not leaves:
+            if not self._idle.evict(missing):
                 raise EngineError(f"{self.used} of {self._capacity} cells are used, none cached")
-            oldest = min(leaves, key=lambda sequence: self._cached[sequence].used)
-            self._evict(oldest, max(missing, _TRIM))
-
-    def _evict(self, sequence: int, count: int) -> None:
-        """Take the last positions of a cached sequence, its last node's at most."""
-        node = self._cached[sequence]
-        if count < len(node.keys):
-            self._cells.remove(sequence, node.stop - count, -1)
-            self._tree.shrink(node, count)
-            return
-        parent = node.parent
-        assert parent is not None
-        if parent.parent is None or parent.lanes or parent.ends or len(parent.children) > 1:
-            self._forget(sequence)  # others hold what is before
-            return
-        self._cells.remove(sequence, node.start, -1)
-        node.ends.discard(sequence)
-        parent.ends.add(sequence)
-        self._cached[sequence] = parent
-        self._tree.prune(node)
-
-    def _forget(self, sequence: int) -> None:
-        """Evict a cached sequence."""
-        node = self._cached.pop(sequence)
-        node.ends.discard(sequence)
-        self._cells.remove(sequence, 0, -1)
-        self._free.append(sequence)
-        self._tree.prune(node)
 
     def drop_cached(self) -> None:
         """See `Memory`."""
-        for sequence in list(self._cached):
-            self._forget(sequence)
+        self._idle.clear()

@@ -5,13 +5,16 @@ import llama_cpp.llama_cpp as lib
 from corral_llamacpp.options import LlamaOptions
 
 
-def unfollowed(options: LlamaOptions, batch_tokens: int, why_batch: str) -> dict[str, str]:
+def unfollowed(
+    options: LlamaOptions, batch_tokens: int, why_batch: str, *, can_park: bool
+) -> dict[str, str]:
     """Tell of options that change nothing, or not as they say.
 
     Args:
         options: As asked for.
         batch_tokens: Of one step, as it is.
         why_batch: Why it may be larger than what was asked for.
+        can_park: Cached prompts may lie beside the context.
 
     Returns:
         By option, what `EngineInfo.warnings` has.
@@ -29,4 +32,6 @@ def unfollowed(options: LlamaOptions, batch_tokens: int, why_batch: str) -> dict
     for name, asked in (("num_batch", options.num_batch), ("num_ubatch", options.num_ubatch)):
         if 0 < asked < batch_tokens:
             told[name] = f"is {asked}; {batch_tokens} is used: {why_batch}"
+    if options.cache_ram and not can_park:
+        told["cache_ram"] = "is ignored: this model's state is cached in the context alone"
     return told

@@ -23,7 +23,7 @@ def contract() -> dict[str, Any]:
 
 
 LOAD_TIME = {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "backend"}
-LOAD_TIME |= {"draft_num_predict", "flash_attention", "kv_cache_type", "num_ubatch"}
+LOAD_TIME |= {"draft_num_predict", "flash_attention", "kv_cache_type", "num_ubatch", "cache_ram"}
 
 
 def test_every_option_of_ollama_is_listed_with_its_type(own: Any) -> None:

@@ -120,7 +120,10 @@ def test_a_job_released_in_mid_prefill_leaves_what_it_was_fed(
     assert loop.cached[again.id] == 32
 
 
-def test_the_least_recently_used_prefix_goes_when_cells_run_out(loop: Any) -> None:
+def test_the_least_recently_used_prefix_goes_when_cells_run_out(
+    greedy: Loop, tiny_chat: Path
+) -> None:
+    loop = greedy(tiny_chat, slots=4, num_ctx=256, cache_ram=0)
     prompts = [f"{i} " * 100 for i in range(6)]  # 1,200 of 1,024 cells
     for prompt in prompts:
         loop.answer(prompt, tokens=4)

@@ -3,9 +3,11 @@
 import random
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
-from corral_llamacpp.memory import Key, Lane
+from corral_llamacpp.memory import Key, Lane, State
+from corral_llamacpp.parking import Parking
 from corral_llamacpp.shared import SharedMemory
 
 DRAFT = -1
@@ -22,7 +24,10 @@ class Cell:
 class NaiveCells:
     """Sequences as plain dictionaries from position to cell."""
 
+    dice: random.Random
+    refusing: float = 0.0
     sequences: dict[int, dict[int, Cell]] = field(default_factory=dict)
+    restored: int = 0
 
     def of(self, sequence: int) -> dict[int, Cell]:
         return self.sequences.setdefault(sequence, {})
@@ -57,6 +62,23 @@ class NaiveCells:
     def first(self, sequence: int) -> int:
         return min(self.of(sequence), default=-1)
 
+    def size(self, sequence: int) -> int:
+        return 8 * len(self.of(sequence))
+
+    def save(self, sequence: int) -> State:
+        held = self.of(sequence)
+        assert sorted(held) == list(range(len(held)))
+        return np.array([held[p].key for p in sorted(held)], np.int64).view(np.uint8)
+
+    def restore(self, sequence: int, state: State) -> bool:
+        assert not self.of(sequence)
+        if self.dice.random() < self.refusing:
+            return False
+        for position, key in enumerate(state.view(np.int64)):
+            self.of(sequence)[position] = Cell(int(key))
+        self.restored += 1
+        return True
+
     def feed(self, memory: SharedMemory, lane: Lane, count: int, capacity: int) -> None:
         """What the engine does with a lane in one step."""
         memory.make_room(count)
@@ -73,13 +95,16 @@ class Scenario:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.capacity = self.dice.choice([64, 200, 600])
+        self.capacity = self.dice.choice([64, 200, 600, 2000])
         self.slots = self.dice.choice([1, 3, 5])
-        self.cells = NaiveCells()
+        self.cells = NaiveCells(self.dice, self.dice.choice([0.0, 0.3]))
         sequences = self.slots + self.dice.choice([2, 4, 12])
-        self.memory = SharedMemory(self.cells, self.capacity, sequences)
+        limit = self.dice.choice([0, 2000, 20000])
+        self.memory = SharedMemory(
+            self.cells, self.capacity, sequences, parking=Parking(limit) if limit else None
+        )
         self.lanes: list[Lane] = []
-        self.texts = [self.word(self.dice.randrange(1, 60)) for _ in range(6)]
+        self.texts = [self.word(self.dice.randrange(1, 60 + self.capacity // 10)) for _ in range(6)]
 
     def word(self, length: int) -> list[Key]:
         return [self.dice.randrange(2) for _ in range(length)]
@@ -152,3 +177,63 @@ def test_cells_are_counted_exactly_and_an_open_lane_can_always_be_fed(seed: int)
         scenario.check()
     scenario.memory.drop_cached()
     assert scenario.memory.used == scenario.cells.used == 0
+
+
+def test_what_no_lane_holds_leaves_the_cells_and_comes_back() -> None:
+    cells = NaiveCells(random.Random(1))
+    memory = SharedMemory(cells, 2000, 8, parking=Parking(1 << 20))
+    long, other = [1, 2] * 200, [2, 1] * 50
+    run(cells, memory, "x", long)
+    run(cells, memory, "x", other)
+    assert memory.used == cells.used == len(other)
+
+    elsewhere = memory.open("y", long, 500)
+    assert elsewhere is not None
+    assert elsewhere.fed == 0
+    memory.close(elsewhere)
+
+    again = memory.open("x", [*long[:390], 3, 3, 3], 500)
+    assert again is not None
+    assert (again.fed, cells.restored) == (390, 1)
+    assert [cells.of(again.sequence)[p].key for p in range(390)] == long[:390]
+    assert memory.used == cells.used == 390 + len(other)  # too few others to be worth parking
+
+
+def test_a_beginning_of_many_stays_in_the_cells() -> None:
+    cells = NaiveCells(random.Random(1))
+    memory = SharedMemory(cells, 2000, 8, parking=Parking(1 << 20))
+    system = [1, 2] * 200
+    for ending in range(3):
+        run(cells, memory, "x", [*system, *[ending] * 20])
+    run(cells, memory, "x", [2] * 20)
+    assert memory.used == cells.used == len(system) + 4 * 20
+
+
+def test_no_more_is_parked_than_there_is_memory_for() -> None:
+    cells = NaiveCells(random.Random(1))
+    memory = SharedMemory(cells, 2000, 8, parking=Parking(8 * 700))
+    for text in (texts := [[place] * 300 for place in range(4)]):
+        run(cells, memory, "x", text)
+    found = [memory.open("x", [*text, 9], 301) for text in texts]
+    assert [lane.fed for lane in found if lane] == [0, 0, 300, 300]
+
+
+def test_what_cannot_be_copied_back_is_fed_anew() -> None:
+    cells = NaiveCells(random.Random(1), refusing=1.0)
+    memory = SharedMemory(cells, 2000, 8, parking=Parking(1 << 20))
+    run(cells, memory, "x", [1] * 300)
+    run(cells, memory, "x", [2] * 300)
+    lane = memory.open("x", [1] * 300, 400)
+    assert lane is not None
+    assert lane.fed == 0
+    memory.close(lane)
+    memory.drop_cached()
+    assert memory.used == cells.used == 0
+
+
+def run(cells: NaiveCells, memory: SharedMemory, scope: str, keys: list[Key]) -> None:
+    """Feed a lane all that it is to be fed, and close it."""
+    lane = memory.open(scope, list(keys), len(keys))
+    assert lane is not None
+    cells.feed(memory, lane, len(keys) - lane.fed, 2000)
+    memory.close(lane)
