@@ -1,7 +1,9 @@
 """Threads for rendering, tokenizing and compiling, each task under a deadline.
 
 A task that overruns is ended by an asynchronous exception, which Python code meets at its next
-instruction: a hostile template fails its own request and nothing else.
+instruction: a hostile template fails its own request and nothing else. Nor does it hold up answers
+until then: llama.cpp's threads wait for the slowest of them, so who takes a core from one takes it
+from all, and what is not over soon leaves the cores to them.
 """
 
 import ctypes
@@ -15,6 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 
 THREADS = 2
+LONG_S = 0.05
+"""A task that takes longer goes on at a lower priority, where threads have one of their own."""
+NICENESS = 10
 GRACE_S = 1.0
 """A task that nobody wants any more may go on for so long: to interrupt one costs more than most
 tasks do, and an import that was cut short cannot be taken up again."""
@@ -58,11 +63,20 @@ class _Slot:
     """What one thread runs now. The lock of `TextThreads` guards it."""
 
     def __init__(self) -> None:
-        self.thread_id = 0
+        self.thread_id = self.native_id = 0
+        self.slowed = False  # the thread has given up its priority, and may not take it back
+        self.left = False  # and has ended therefore
         self.task: Task | None = None
         self.began = 0.0
         self.deadline = _NEVER
         self.fired = False
+
+    @property
+    def next_look(self) -> float:
+        """When something is to be done about its task."""
+        if self.task is None or self.slowed:
+            return self.deadline
+        return min(self.deadline, self.began + LONG_S)
 
 
 class TextThreads:
@@ -80,7 +94,7 @@ class TextThreads:
         self._tasks: deque[Task] = deque()
         self._slots = [_Slot() for _ in range(THREADS)]
         for slot in self._slots:
-            threading.Thread(target=self._serve, args=(slot,), name="text", daemon=True).start()
+            self._start(slot)
         threading.Thread(target=self._watch, name="text-deadline", daemon=True).start()
 
     def submit(self, task: Task) -> None:
@@ -99,12 +113,18 @@ class TextThreads:
                     slot.deadline = min(slot.deadline, slot.began + GRACE_S)
                     self._deadline_moved.notify()
 
+    def _start(self, slot: _Slot) -> None:
+        threading.Thread(target=self._serve, args=(slot,), name="text", daemon=True).start()
+
     # ------------------------------------------------------------------------ on its threads
 
     def _serve(self, slot: _Slot) -> None:
-        slot.thread_id = threading.get_ident()
-        while True:
+        slot.thread_id, slot.native_id = threading.get_ident(), threading.get_native_id()
+        while not slot.slowed:
             self._run_one(slot)()
+        with self._lock:
+            slot.left = True
+            self._deadline_moved.notify()
 
     def _run_one(self, slot: _Slot) -> Callable[[], None]:
         """Do the next task, and give what is to be called after it.
@@ -146,12 +166,24 @@ class TextThreads:
     def _watch(self) -> None:
         with self._lock:
             while True:
-                nearest = min(slot.deadline for slot in self._slots)
+                nearest = min(slot.next_look for slot in self._slots)
                 timeout_s = None if nearest == _NEVER else max(0.0, nearest - time.monotonic())
                 self._deadline_moved.wait(timeout_s)
                 for slot in self._slots:
+                    if slot.left:  # a new one has the priority of the thread that starts it: ours
+                        slot.slowed = slot.left = False
+                        self._start(slot)
                     if slot.deadline <= time.monotonic():
                         self._overdue(slot)
+                    elif slot.next_look <= time.monotonic():
+                        self._slow_down(slot)
+
+    @staticmethod
+    def _slow_down(slot: _Slot) -> None:
+        slot.slowed = True
+        if sys.platform == "linux":  # elsewhere threads have no priority of their own
+            now = os.getpriority(os.PRIO_PROCESS, slot.native_id)
+            os.setpriority(os.PRIO_PROCESS, slot.native_id, now + NICENESS)
 
     @staticmethod
     def _overdue(slot: _Slot) -> None:

@@ -1,4 +1,5 @@
 import itertools
+import os
 import queue
 import subprocess
 import sys
@@ -75,6 +76,27 @@ def test_one_hostile_task_delays_no_other() -> None:
     outcomes.submit(spin)
     for _ in range(20):
         assert (outcomes.submit(lambda: "done"), "done") == outcomes.next()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_a_long_task_goes_on_at_a_lower_priority_and_leaves_it_to_nobody() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def wait_for_it() -> int:
+        began = time.monotonic()
+        while niceness() == usual and time.monotonic() < began + LIMIT_S:
+            time.sleep(0.01)
+        return niceness() - usual
+
+    usual = niceness()
+    outcomes = Outcomes(60)
+    for _ in range(text_threads.THREADS + 1):
+        long = outcomes.submit(wait_for_it)
+        assert outcomes.next() == (long, min(text_threads.NICENESS, 19 - usual))
+    for _ in range(2 * text_threads.THREADS):
+        short = outcomes.submit(niceness)
+        assert outcomes.next() == (short, usual)
 
 
 def test_a_task_that_swallows_the_interruption_delivers_what_it_gives() -> None:
