@@ -18,7 +18,7 @@ from typing import Final, Self, TypeVar
 from msgspec import Struct
 
 from corral_kernel.addresses import HostAddress, parse_host
-from corral_kernel.durations import FOREVER, MINUTE, SECOND, parse_keep_alive
+from corral_kernel.durations import FOREVER, MILLISECOND, MINUTE, SECOND, parse_keep_alive
 from corral_kernel.errors import InvalidRequestError
 from corral_kernel.gotext import parse_bool
 from corral_kernel.remotes import DEFAULT_REMOTES
@@ -29,6 +29,7 @@ T = TypeVar("T")
 _UINT: Final = re.compile(r"[0-9]{1,20}")
 _UINT_LIMIT: Final = 2**64
 _MAX_STREAMS: Final = 64
+_STREAM_INTERVAL: Final = 30 * MILLISECOND
 NO_PATHS: Final = "none"
 OLLAMA_MODELS: Final = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
@@ -113,6 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         MINUTE  # of a client that reads nothing of its answer; FOREVER: no limit
     )
     sampler_timeout_ns: int = SECOND  # of one call of a sampler or constraint; FOREVER: no limit
+    stream_interval_ns: int = _STREAM_INTERVAL  # between two frames of text of a worker
     task_timeout_ns: int = 15 * MINUTE  # of converting without progress; FOREVER: no limit
     max_tasks: int = 2  # conversions, quantizations and comparisons at once
     strict_options: bool | None = None  # True: refuse unknown options; False: warn of all
@@ -157,6 +159,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             step_timeout_ns=reader.duration("STEP_TIMEOUT", 2 * MINUTE) or FOREVER,
             stall_timeout_ns=reader.duration("STALL_TIMEOUT", MINUTE) or FOREVER,
             sampler_timeout_ns=reader.duration("SAMPLER_TIMEOUT", SECOND) or FOREVER,
+            stream_interval_ns=reader.duration("STREAM_INTERVAL", _STREAM_INTERVAL),
             task_timeout_ns=reader.duration("TASK_TIMEOUT", 15 * MINUTE) or FOREVER,
             max_tasks=max(reader.uint("MAX_TASKS", 2), 1),
             strict_options=flag(environ, "STRICT_OPTIONS"),

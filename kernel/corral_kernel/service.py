@@ -109,6 +109,7 @@ class Corral:
                 load_timeout_s=_seconds(settings.load_timeout_ns),
                 step_timeout_s=_seconds(settings.step_timeout_ns),
                 sampler_timeout_s=_seconds(settings.sampler_timeout_ns),
+                interval_s=_seconds(settings.stream_interval_ns),
                 limits=JobLimits(stall_s=_seconds(settings.stall_timeout_ns)),
                 remotes=_allowed(settings),
             ),

@@ -48,6 +48,9 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
             "1m", "a client that reads nothing of a full buffer for so long loses its answer"
         ),
         "SAMPLER_TIMEOUT": Variable("1s", "what one call of a sampler or constraint may take"),
+        "STREAM_INTERVAL": Variable(
+            "30ms", "where tokens come quicker, several are sent at a time; 0: each at once"
+        ),
         "TASK_TIMEOUT": Variable(
             "15m", "converting or quantizing without any progress for so long is given up"
         ),

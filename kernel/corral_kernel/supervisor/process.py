@@ -22,6 +22,7 @@ from corral_kernel.errors import (
 from corral_kernel.supervisor.child import ChildProcess
 from corral_kernel.supervisor.jobs import JobLimits, JobStream
 from corral_kernel.supervisor.watchdog import NEVER
+from corral_kernel.worker.outbox import INTERVAL_S
 from corral_kernel.worker.setup import Setup
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
         step_timeout_s: While a job is open, of silence; infinite: none.
         text_deadline_s: Of rendering, tokenizing and compiling one request.
         sampler_timeout_s: Of a request's samplers and constraint in one step; infinite: none.
+        interval_s: Between two frames of text; see the worker's `Outbox`.
         limits: Of readers of jobs.
         remotes: Hosts that models may run on.
     """
@@ -51,6 +53,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True):
     step_timeout_s: float = 120.0
     text_deadline_s: float = 20.0
     sampler_timeout_s: float = 1.0
+    interval_s: float = INTERVAL_S
     limits: JobLimits = JobLimits()
     remotes: tuple[str, ...] = ()
 
@@ -83,6 +86,7 @@ class WorkerProcess(ChildProcess):
             debug=self._setup.debug,
             text_deadline_s=self._setup.text_deadline_s,
             sampler_timeout_s=min(self._setup.sampler_timeout_s, LONGEST_TIMEOUT_S),
+            interval_s=min(self._setup.interval_s, LONGEST_TIMEOUT_S),
         )
         return msgspec.json.encode(setup).decode()
 

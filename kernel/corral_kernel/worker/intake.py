@@ -25,6 +25,7 @@ from corral_kernel.worker.loop import Loop
 from corral_kernel.worker.preparing import Preparer
 from corral_kernel.worker.prompting import conversation_of, render
 from corral_kernel.worker.reading import Reader, answer_spec
+from corral_kernel.worker.setup import Setup
 from corral_kernel.worker.texting import TextLoop
 
 AnyLoop = Loop | TextLoop
@@ -53,7 +54,7 @@ class Intake(Protocol):
 
 
 def intake_for(
-    engine: Engine, load: Load, channel: Channel, plugins: Plugins, sampler_timeout_s: float
+    engine: Engine, load: Load, channel: Channel, plugins: Plugins, setup: Setup
 ) -> Intake:
     """Make the loop that an engine needs, and what prepares jobs for it.
 
@@ -68,7 +69,7 @@ def intake_for(
         )
     if isinstance(engine, TextEngine):
         return TextIntake(engine, TextLoop(engine, channel, load.step_timeout_s), plugins)
-    loop = Loop(engine, channel, load.step_timeout_s, sampler_timeout_s)
+    loop = Loop(engine, channel, load.step_timeout_s, setup.sampler_timeout_s, setup.interval_s)
     return TokenIntake(engine, loop, plugins, load.options.get("draft_num_predict") or 0)
 
 

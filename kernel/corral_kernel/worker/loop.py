@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from corral_kernel.contracts import Encoder, Engine, Rows, TokenEngine
 from corral_kernel.errors import CancelledJobError, CorralError, EngineError
-from corral_kernel.frames import JobEvent, Step
+from corral_kernel.frames import JobEvent
 from corral_kernel.worker.ahead import Ahead
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.encoding import Encoding
 from corral_kernel.worker.failing import failed, failure
 from corral_kernel.worker.guard import Guard
+from corral_kernel.worker.outbox import INTERVAL_S, Outbox
 from corral_kernel.worker.pairing import Pairing, admit_all, no_room
 from corral_kernel.worker.running import Running
 
@@ -40,6 +41,7 @@ class Loop:
         step_timeout_s: While anything is open a frame is owed this often.
         sampler_timeout_s: What a job's samplers and constraint may take in one step, where they
             are not the kernel's own.
+        interval_s: See `Outbox`.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Loop:
         channel: Channel,
         step_timeout_s: float,
         sampler_timeout_s: float = SAMPLER_TIMEOUT_S,
+        interval_s: float = INTERVAL_S,
     ) -> None:
         self._engine = engine if isinstance(engine, TokenEngine) else None
         self._encoder = engine if isinstance(engine, Encoder) else None
-        self._channel = channel
         self._heartbeat_s = step_timeout_s / HEARTBEAT_SHARE
+        self._outbox = Outbox(channel, self._heartbeat_s, interval_s)
+        self._step_s = 0.0  # of the last one
         self._can_draft = "drafts" in engine.info.capabilities
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
@@ -65,8 +69,6 @@ class Loop:
         self._guard = Guard(sampler_timeout_s)
         self._ahead = Ahead(sampler_timeout_s)
         self._encodings: deque[Encoding] = deque()
-        self._events: list[JobEvent] = []
-        self._written_at = time.monotonic()
 
     # ------------------------------------------------------------------- from other threads
 
@@ -85,7 +87,7 @@ class Loop:
     def take(self, job: Running) -> None:
         """A completion is prepared."""
         if job.id in self._open:
-            self._events.append(job.accepted)
+            self._outbox.add((job.accepted,))
             self._waiting.append(job)
 
     def take_encoding(self, encoding: Encoding) -> None:
@@ -96,7 +98,7 @@ class Loop:
     def close_with(self, events: Sequence[JobEvent]) -> None:
         """End a job that needs no engine: all its events, the end last."""
         if events[0].job_id in self._open:
-            self._events += events[:-1]
+            self._outbox.add(events[:-1])
             self._close(events[-1].job_id, events[-1])
 
     def blame(self, job_id: int, error: Exception) -> None:
@@ -127,16 +129,24 @@ class Loop:
         import numpy as np
 
         np.seterr(all="ignore")  # of this thread: once here, since it costs 15 us for each token
-        while True:
-            self._receive()
-            self._admit()
-            self._encode()
-            self._write()  # the end of a cancelled job does not wait for a step of the others
-            if self._engine is not None and self._feeding():
-                for rows in self._engine.forward():
-                    self._advance(rows)
-                self._pairing.keep()
-                self._write()
+        try:
+            while True:
+                self._receive()
+                self._admit()
+                self._encode()
+                self._write()  # the end of a cancelled job does not wait for a step of the others
+                if self._engine is not None and self._feeding():
+                    self._step(self._engine)
+                    self._write()
+        finally:
+            self._outbox.write(open_jobs=False, next_s=None)
+
+    def _step(self, engine: TokenEngine) -> None:
+        began = time.monotonic()
+        for rows in engine.forward():
+            self._advance(rows)
+        self._pairing.keep()
+        self._step_s = time.monotonic() - began
 
     def _feeding(self) -> bool:
         return any(job.held is None for job in self._live.values())
@@ -217,7 +227,7 @@ class Loop:
             return
         if not job.reason and job.is_full and not self._make_room(job, chosen):
             return
-        self._events += job.events()
+        self._outbox.add(job.events())
         if job.reason:
             self._close(job.id, job.done())
         elif job.id in self._paused:
@@ -266,7 +276,7 @@ class Loop:
         for track in job.tracks:
             track.renew()
         self._waiting.appendleft(job)
-        self._events += job.events()
+        self._outbox.add(job.events())
         return False
 
     # ------------------------------------------------------------------------------- the ends
@@ -283,7 +293,7 @@ class Loop:
         self._encodings = deque(task for task in self._encodings if task.id != job_id)
         self._open.discard(job_id)
         self._paused.discard(job_id)
-        self._events.append(end)
+        self._outbox.add((end,))
 
     def _release(self, job_id: int) -> None:
         assert self._engine is not None
@@ -294,10 +304,5 @@ class Loop:
         self._room_sought = False
 
     def _write(self) -> None:
-        now = time.monotonic()
-        owed = bool(self._open) and now - self._written_at >= self._heartbeat_s / 2
-        if not self._events and not owed:
-            return
-        self._channel.send(Step(events=tuple(self._events)))
-        self._events.clear()
-        self._written_at = now
+        next_s = self._step_s if self._feeding() else None
+        self._outbox.write(open_jobs=bool(self._open), next_s=next_s)

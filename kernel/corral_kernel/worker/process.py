@@ -45,21 +45,17 @@ class Worker:
     Args:
         channel: To the server.
         plugins: Of this process.
-        text_deadline_s: What preparing one request may take.
-        sampler_timeout_s: What a request's samplers and constraint may take in one step.
+        setup: What the server said.
     """
 
-    def __init__(
-        self, channel: Channel, plugins: Plugins, text_deadline_s: float, sampler_timeout_s: float
-    ) -> None:
+    def __init__(self, channel: Channel, plugins: Plugins, setup: Setup) -> None:
         self._channel = channel
         self._plugins = plugins
-        self._sampler_timeout_s = sampler_timeout_s
+        self._setup = setup
         self._loads: queue.SimpleQueue[frames.Load] = queue.SimpleQueue()
         self._intake: Intake | None = None
         self._hold: FolderHold | None = None  # to the end of this process
-        self._text_deadline_s = text_deadline_s
-        self._text = TextThreads(text_deadline_s)
+        self._text = TextThreads(setup.text_deadline_s)
 
     def run(self) -> int:
         """Say hello, load, and run jobs; gives an exit status."""
@@ -99,7 +95,7 @@ class Worker:
         )
         self._hold = _hold(request)
         engine = self._plugins.load(load.plugin, request)
-        return intake_for(engine, load, self._channel, self._plugins, self._sampler_timeout_s)
+        return intake_for(engine, load, self._channel, self._plugins, self._setup)
 
     def _reporter(self) -> Callable[[float], bool]:
         """A backend may report as often as it likes; a few a second are sent."""
@@ -148,7 +144,7 @@ class Worker:
             loop.post(lambda: loop.blame(job_id, error))
 
         def late() -> None:
-            words = f"preparing the request took over {self._text_deadline_s:g} s"
+            words = f"preparing the request took over {self._setup.text_deadline_s:g} s"
             loop.post(lambda: loop.blame(job_id, TemplateError(words)))
 
         self._text.submit(Task(job_id, lambda: post(work()), failed, late))
@@ -174,5 +170,5 @@ def main(argument: str) -> None:
     channel = Channel(begin(setup.parent, setup.descriptor, debug=setup.debug))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     plugins = Plugins(setup.only, setup.disabled)
-    worker = Worker(channel, plugins, setup.text_deadline_s, setup.sampler_timeout_s)
+    worker = Worker(channel, plugins, setup)
     finish(worker.run())

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from corral_kernel.worker.outbox import INTERVAL_S
+
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Everything before the first frame.
@@ -14,6 +16,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         debug: Log more.
         text_deadline_s: What rendering, tokenizing and compiling may take for one request.
         sampler_timeout_s: What a request's samplers and constraint may take in one step.
+        interval_s: Between two frames of text.
     """
 
     descriptor: int
@@ -23,3 +26,4 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     debug: bool = False
     text_deadline_s: float = 20.0
     sampler_timeout_s: float = 1.0
+    interval_s: float = INTERVAL_S
