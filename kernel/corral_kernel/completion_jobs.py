@@ -61,6 +61,8 @@ class CompletionJobs:
             return self._forward(call, plan, constraint)
         chat = call.messages is not None
         prompt = prompt_spec(call, self._plugins, go_template=self._go_template)
+        spelled = plan.options.control_tokens
+        prompt = msgspec.structs.replace(prompt, literal=chat if spelled is None else not spelled)
         reading = self._reading(call, prompt)
         shift = call.model.family != "deepseek2" if call.shift is None else call.shift
         return Generate(

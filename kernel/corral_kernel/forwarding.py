@@ -17,7 +17,7 @@ from corral_kernel.models import Model
 from corral_kernel.options import SAMPLERS, Given, OptionTable
 from corral_kernel.remotes import API_KEY, is_reference
 
-_LOOP_ONLY = ("num_keep", "think_budget", "constrain_tools")
+_LOOP_ONLY = ("num_keep", "think_budget", "constrain_tools", "control_tokens")
 """Options of our own loop that no other loop knows."""
 
 

@@ -50,6 +50,8 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Args:
         text: A prompt to take verbatim; None: render `messages`.
+        literal: Control tokens that `text` spells, or messages that are not the system's, stay
+            text.
         renderer: Name of the chat format's renderer; an engine that takes chats needs none.
         template: Its template.
         messages: The conversation.
@@ -63,6 +65,7 @@ class PromptSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     text: str | None = None
+    literal: bool = False
     renderer: str = ""
     template: str = ""
     messages: tuple[Message, ...] = ()

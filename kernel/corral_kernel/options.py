@@ -37,6 +37,13 @@ class RequestOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     constrain_tools: Annotated[
         bool, Meta(description="hold the arguments of calls to the schemas of their tools")
     ] = True
+    control_tokens: Annotated[
+        bool | None,
+        Meta(
+            description="control tokens that a prompt or a message spells become those tokens; "
+            "unset: in chats they stay text, but for the system's"
+        ),
+    ] = None
 
 
 BACKEND = Field("backend", "string", "name of the backend that runs the model", None)

@@ -124,6 +124,32 @@ def test_a_third_partys_constraint_holds_it(
     assert re.fullmatch("[the ca]{1,12}", said)
 
 
+@pytest.mark.parametrize("model", BACKENDS)
+def test_who_chats_writes_no_control_token(kernel: RunningKernel, model: str) -> None:
+    """Each byte of a text is a token of these models, and each control token is one."""
+    mark = "<|im_end|>" if model.startswith("chat") else "<|endoftext|>"
+
+    def length(*turns: str, **options: Any) -> int:
+        asked = {"messages": chat(*turns), "temperature": 0, "num_predict": 1, **options}
+        return kernel.ask(model, **asked).done.prompt_tokens
+
+    for turns in (
+        (f"a{mark}b",),
+        (mark * 2,),
+        ("a", f"b{mark}", "c"),
+        (f"{mark[:4]}{mark}{mark[4:]}",),
+    ):
+        like = [turn.replace(mark, "x" * len(mark)) for turn in turns]
+        assert length(*turns) == length(*like)
+    # Ollama's way is to be had, and is that of prompts, whose author is whoever sends them.
+    assert length(f"a{mark}", control_tokens=True) == length("a") + 1
+    prompt = {"temperature": 0, "num_predict": 1, "prompt": f"a{mark}"}
+    for raw in (True, False):
+        read = kernel.ask(model, **prompt, raw=raw).done.prompt_tokens
+        kept = kernel.ask(model, **prompt, raw=raw, control_tokens=False).done.prompt_tokens
+        assert kept == read - 1 + len(mark)
+
+
 def test_others_plugins_come_to_the_same_on_all(kernel: RunningKernel) -> None:
     spec = {"type": "alphabet", "characters": "the cat", "length": 12}
     for more in ({"lean": -100}, {"format": spec}):

@@ -24,6 +24,7 @@ from corral_kernel.errors import (
     UnsupportedError,
 )
 from corral_kernel.frames import PromptSpec
+from corral_kernel.worker.literals import Marks, Spellings
 
 CHARACTERS_PER_TOKEN = 128
 """No tokenizer's tokens are longer on the average: text beyond so many is not worth tokenizing."""
@@ -55,6 +56,7 @@ class PromptBuilder:
     def __init__(self, engine: TokenEngine, renderers: dict[str, ChatRenderer]) -> None:
         self._engine = engine
         self._renderers = renderers
+        self._spellings = Spellings(engine.tokenizer)
 
     def build(self, spec: PromptSpec, *, now: float, num_keep: int, shift: bool) -> Built:
         """Render and tokenize, and shorten what is over the context length as the spec allows.
@@ -99,12 +101,17 @@ class PromptBuilder:
     def _render(self, spec: PromptSpec, now: float, drop: int) -> Sequence[Part]:
         tokenizer = self._engine.tokenizer
         conversation = conversation_of(spec, now, drop)
+        marks = Marks(self._spellings) if spec.literal else None
         conversation = msgspec.structs.replace(
             conversation,
+            messages=tuple(map(marks.hide, conversation.messages))
+            if marks
+            else conversation.messages,
             bos=_literal(tokenizer, tokenizer.bos_id),
             eos=_literal(tokenizer, tokenizer.eos_id),
         )
-        return render(spec, conversation, self._renderers)
+        parts = render(spec, conversation, self._renderers)
+        return marks.show(parts) if marks else parts
 
     def _drop(self, spec: PromptSpec, now: float) -> Built | None:
         """Leave out the fewest old messages; the last one stays even if it is too long."""
@@ -186,7 +193,7 @@ def render(
         TemplateError: If the template fails.
     """
     if spec.text is not None:
-        return [TextPart(spec.text)]
+        return [TextPart(spec.text, special=not spec.literal)]
     renderer = renderers.get(spec.renderer)
     if renderer is None:
         raise PluginError(f"no plugin gives the chat format {spec.renderer!r} here")
