@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,27 @@ for _ in range(5):
 ENCODE = """
 vectors = engine.encode([engine.tokenize(EncodeItem(text="one two"))])
 assert vectors.shape == (1, 4)
+"""
+QUANTIZE = """
+import json, sys
+from pathlib import Path
+from corral_kernel.contracts import FileRef, Source, SourceFile, Work
+from corral_onnx.quantizer import OnnxQuantizer
+
+found = sorted(Path(sys.argv[1]).iterdir())
+files = tuple(SourceFile(name=f.name, size_bytes=f.stat().st_size) for f in found)
+source = Source(kind="model", format="onnx", files=files,
+                documents={f.name: json.loads(f.read_text()) for f in found if f.suffix == ".json"})
+offer = OnnxQuantizer().offer(source, "INT4")
+folder = Path(sys.argv[1]).with_name("made")
+folder.mkdir()
+refs = tuple(FileRef(role="file", digest="", size_bytes=0, name=f.name, path=str(f)) for f in found)
+work = Work(source=source, private=offer.private, files=refs, folder=folder,
+            report=lambda done, total: None)
+OnnxQuantizer().quantize(work, "INT4")
+import onnxruntime as ort
+ort.InferenceSession(str(folder / "model.onnx"))  # whoever writes files does it by now
+print("[]")
 """
 LOOK = """
 def target(fd):
@@ -117,6 +139,15 @@ def test_none_appears_of_an_encoder(encoder: Path, tmp_path: Path) -> None:
     files, sockets = child(LOAD + ENCODE + LOOK, encoder, tmp_path / "home", {})
     assert files == []
     assert json.loads(sockets) == []
+
+
+def test_no_file_appears_of_a_quantization(tiny_chat_onnx: Path, tmp_path: Path) -> None:
+    """Its task process has no claim by which it is told: the quantizer says it by itself."""
+    folder = tmp_path / "source"
+    shutil.copytree(tiny_chat_onnx, folder)
+    files, _ = child(QUANTIZE, folder, tmp_path / "home", {})
+    assert files == []
+    assert (tmp_path / "made" / "model.onnx").exists()
 
 
 def test_a_worker_is_told_before_it_imports_anything(tiny_chat_onnx: Path, tmp_path: Path) -> None:
