@@ -60,6 +60,8 @@ _SERVER_VARIABLES: Final = tuple(name for name, found in VARIABLES.items() if fo
 
 _INSECURE: Final = Flag("insecure", "ask the registry by plain http")
 
+_INSECURE_BASE: Final = Flag("insecure", "pull a model that is not here by plain http")
+
 _IMATRIX: Final = Flag(
     "imatrix", "file of an importance matrix, for better quantizing", kind="string"
 )
@@ -96,6 +98,7 @@ COMMANDS: Final = (
             Flag("draft-quantize", "quantize the draft model to this type", kind="string"),
             _IMATRIX,
             Flag("experimental", "refuse a server on another machine"),
+            _INSECURE_BASE,
         ),
     ),
     Command(
@@ -104,7 +107,7 @@ COMMANDS: Final = (
         help="Make a model of fewer bits of another one; list the types",
         handler="corral_cli.quantize:quantize",
         check=at_most(3),
-        flags=(Flag("list", "list the types, the smallest first"), _IMATRIX),
+        flags=(Flag("list", "list the types, the smallest first"), _IMATRIX, _INSECURE_BASE),
     ),
     Command(
         name="show",

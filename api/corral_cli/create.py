@@ -41,7 +41,7 @@ def create(call: Call) -> None:
     making = quantizing(call)
     if "draft-quantize" in call.flags and not files.drafts:
         raise CommandError("--draft-quantize requires a DRAFT model")
-    body = {"model": name, **_fields(modelfile), **making}
+    body = {"model": name, **_fields(modelfile), **making, **pulling(call)}
     make(body, files, imatrix=call.text("imatrix"), only_here=call.on("experimental"))
 
 
@@ -55,6 +55,11 @@ def check_name(name: str) -> None:
         ModelName.parse(name)
     except InvalidNameError:
         raise CommandError(f"invalid model name: {name}") from None
+
+
+def pulling(call: Call) -> dict[str, bool]:
+    """Give the field of a request for how a model that is not here is pulled."""
+    return {"insecure": True} if call.on("insecure") else {}
 
 
 def quantizing(call: Call) -> dict[str, str]:

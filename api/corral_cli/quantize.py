@@ -5,7 +5,7 @@ from pathlib import Path
 
 from corral_cli import table, wire
 from corral_cli.client import connect
-from corral_cli.create import check_name, make
+from corral_cli.create import check_name, make, pulling
 from corral_cli.errors import UsageError
 from corral_cli.modelfiles import Files, gather, is_path
 from corral_cli.parser import Call
@@ -34,7 +34,8 @@ def quantize(call: Call) -> None:
     found = Files(source=source)
     if is_path(source):
         found = gather(Modelfile(sources=(source,)), Path.cwd())
-    make({"model": name, "quantize": kind}, found, imatrix=call.text("imatrix"))
+    body = {"model": name, "quantize": kind, **pulling(call)}
+    make(body, found, imatrix=call.text("imatrix"))
 
 
 def _list() -> None:

@@ -156,8 +156,14 @@ class Corral:
         steps = create_model(self.store, request, self.remotes.check_url, self.makers)
         return carry_out(steps, self._task_limits, self._turns)
 
-    async def pull_of_base(self, request: CreateRequest) -> AsyncGenerator[Progress] | None:
+    async def pull_of_base(
+        self, request: CreateRequest, *, insecure: bool = False
+    ) -> AsyncGenerator[Progress] | None:
         """The pull of the model that a creation builds upon; None: it is here, or needs none.
+
+        Args:
+            request: What is created.
+            insecure: Use plain http.
 
         Raises:
             InvalidRequestError: If what it builds upon is no name.
@@ -169,7 +175,8 @@ class Corral:
         try:
             await asyncio.to_thread(self.store.find, base)
         except ModelNotFoundError:
-            return self.transfers.pull(request.base if addressed else base.full)
+            source = request.base if addressed else base.full
+            return self.transfers.pull(source, insecure=insecure)
         except CorralError:
             pass  # it is here, and damaged: the creation tells how
         return None

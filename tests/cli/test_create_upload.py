@@ -187,6 +187,7 @@ def test_what_a_file_is_quantized_to_and_by_is_sent(
     (tmp_path / "m.dat").write_bytes(b"matrix")
     (tmp_path / "Modelfile").write_text("FROM ./big.gguf\nDRAFT ./small.gguf")
     flags = ["-q", "q4_K_M", "--draft-quantize", "q8_0", "--imatrix", "m.dat", "--experimental"]
+    flags.append("--insecure")
 
     result = corral("create", "mine", *flags, cwd=tmp_path)
 
@@ -198,5 +199,6 @@ def test_what_a_file_is_quantized_to_and_by_is_sent(
         "quantize": "q4_K_M",
         "draft_quantize": "q8_0",
         "imatrix": digest_of(b"matrix"),
+        "insecure": True,
         "stream": True,
     }

@@ -276,6 +276,7 @@ class CreateRequest(Struct, frozen=True, kw_only=True):
     quantization: Text = ""
     draft_quantize: Text = ""
     imatrix: Text = ""  # ours
+    insecure: Flag = False  # ours
 
     @property
     def target(self) -> str:

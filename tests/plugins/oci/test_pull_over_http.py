@@ -108,6 +108,35 @@ def test_a_model_is_made_of_one_that_is_pulled_first(lab: Any, tmp_path: Path) -
         assert (refused.status_code, refused.json()) == (500, words)
 
 
+@pytest.mark.parametrize("command", ["create", "quantize"])
+def test_a_model_is_made_of_one_of_a_registry_of_plain_http_only_if_that_is_wanted(
+    lab: Any, registry: Any, running: Any, tmp_path: Path, command: str
+) -> None:
+    tiny = TINY.read_bytes()
+    name = registry.offer(f"lib/{command}:x", lab.manifest_of(CONFIG, tiny), CONFIG, tiny)
+    (tmp_path / "Modelfile").write_text(f"FROM {name}\nSYSTEM Be brief.\n")
+    words = {"create": ["create", "mine"], "quantize": ["quantize", name, "F32", "mine"]}[command]
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "corral_cli", *words, *flags],
+            cwd=tmp_path,
+            env=os.environ | {"CORRAL_HOST": running.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    refused = run()
+    assert refused.returncode == 1
+    assert registry.seen == []  # which is no request of TLS
+    done = run("--insecure")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "success")
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        listed = {model["name"] for model in client.get("/api/tags").json()["models"]}
+    assert {"mine:latest", name} <= listed
+
+
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
     lab: Any, client: httpx.Client
 ) -> None:
