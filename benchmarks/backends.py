@@ -259,10 +259,9 @@ def main() -> None:
             f"({row['lowest']:.3f} to {row['highest']:.3f}) bar {row['bar']} "
             f"quiet {row['quiet']} {' '.join(row['ways'])}"
         )
-    if arguments.out is not None:
-        facts = {"machine": machine.facts(), "memory": psutil.virtual_memory().total}
-        record = facts | {"rows": rows, "pairs": [asdict(pair) for pair in pairs]}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    memory = psutil.virtual_memory().total
+    compared = [asdict(pair) for pair in pairs]
+    machine.record(arguments.out, memory=memory, rows=rows, pairs=compared)
 
 
 if __name__ == "__main__":

@@ -278,9 +278,7 @@ def main() -> int:
     for row in table:
         speed = "" if row["speed"] is None else f"  speed {row['speed']} (bar {SPEED_BAR})"
         print(f"{row['measure']:16} {row['ours_s'] * 1000:9.1f} ms{speed}  quiet {row['quiet']}")
-    if arguments.out is not None:
-        record = {"machine": machine.facts(), "rows": table, "figures": list(map(asdict, figures))}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    machine.record(arguments.out, rows=table, figures=list(map(asdict, figures)))
     return 0
 
 

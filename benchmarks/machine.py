@@ -1,8 +1,11 @@
-"""The machine: what it is, and how much of it others are using."""
+"""The machine: what it is, how much of it others are using, and records of what it did."""
 
+import json
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped] # it has no stubs here
@@ -26,6 +29,20 @@ def facts() -> dict[str, Any]:
         "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
     }
+
+
+def record(out: Path | None, **measured: Any) -> None:
+    """Write what was measured here to a JSON file; None: nowhere."""
+    if out is not None:
+        text = json.dumps({"machine": facts(), **measured}, indent=1)
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+def thread_us(run: Callable[[], object]) -> float:
+    """Do something; give the microseconds of the processor that this thread took for it."""
+    began = time.thread_time()
+    run()
+    return 1e6 * (time.thread_time() - began)
 
 
 def _cpu_model() -> str:

@@ -8,13 +8,12 @@ runs.
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from time import thread_time
 from typing import Final
 
 from benchmarks import machine
@@ -54,9 +53,7 @@ def main() -> int:
     for cost in sorted(found, key=lambda cost: -cost.added_us)[:SHOWN]:
         print(f"{cost.parser:<20}{cost.answer:<10}{cost.added_us:>10.2f}")
     print(f"{'median':<30}{median(cost.added_us for cost in found):>10.2f}")
-    if arguments.out is not None:
-        record = {"machine": machine.facts(), "costs": [asdict(cost) for cost in found]}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    machine.record(arguments.out, costs=[asdict(cost) for cost in found])
     return 1 if any(cost.added_us > BAR_US for cost in found) else 0
 
 
@@ -93,18 +90,19 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _us(parser: ChatParser | None, spec: AnswerSpec, pieces: list[str], runs: int) -> float:
     """Microseconds a token, events made."""
-    times = []
-    for _ in range(runs):
-        reader = Reader(1, parser, spec)
-        began = thread_time()
-        with contextlib.suppress(OutputError):  # at the end of a call that another family writes
-            for piece in pieces:
-                reader.feed(piece)
-                reader.take()
-            reader.finish("stop")
+    readers = [Reader(1, parser, spec) for _ in range(runs)]
+    return median(
+        machine.thread_us(partial(_read, reader, pieces)) / len(pieces) for reader in readers
+    )
+
+
+def _read(reader: Reader, pieces: list[str]) -> None:
+    with contextlib.suppress(OutputError):  # at the end of a call that another family writes
+        for piece in pieces:
+            reader.feed(piece)
             reader.take()
-        times.append(1e6 * (thread_time() - began) / len(pieces))
-    return median(times)
+        reader.finish("stop")
+        reader.take()
 
 
 if __name__ == "__main__":

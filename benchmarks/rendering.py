@@ -63,9 +63,7 @@ def main() -> int:
     found = list(costs(arguments.seconds))
     for line in summary(found):
         print(line)
-    if arguments.out is not None:
-        record = {"machine": machine.facts(), "costs": [asdict(cost) for cost in found]}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    machine.record(arguments.out, costs=[asdict(cost) for cost in found])
     return 0
 
 
@@ -138,10 +136,8 @@ def _median_us(run: Callable[[], object], seconds: float) -> float:
     times: list[float] = []
     end = thread_time() + seconds
     while len(times) < 3 or thread_time() < end:  # noqa: PLR2004 - a median's least
-        began = thread_time()
-        run()
-        times.append(thread_time() - began)
-    return 1e6 * median(times)
+        times.append(machine.thread_us(run))
+    return median(times)
 
 
 def _conversation(given: dict[str, Any]) -> Conversation:

@@ -151,28 +151,33 @@ def put_folder() -> Callable[[httpx.Client, Path], dict[str, str]]:
     return put
 
 
-@pytest.fixture(scope="session")
-def lab() -> Any:
-    """Imitations of registries, see `plugins/oci/lab.py`."""
-    spec = importlib.util.spec_from_file_location("oci_lab", LAB)
+def load_module(path: Path, name: str) -> Any:
+    """Import a file of the tests, which stands in no package, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", name="load_module")
+def loads_modules() -> Callable[[Path, str], Any]:
+    """See `load_module`."""
+    return load_module
+
+
+@pytest.fixture(scope="session")
+def lab() -> Any:
+    """Imitations of registries, see `plugins/oci/lab.py`."""
+    return load_module(LAB, "oci_lab")
 
 
 @pytest.fixture(scope="module")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An author's virtual environment with Corral; each module gets a folder of its own in it."""
-    spec = importlib.util.spec_from_file_location("fresh_venv", FRESH_VENV)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fresh_venv"] = module
-    spec.loader.exec_module(module)
-    return module.fresh_venv(tmp_path_factory.getbasetemp())
+    return load_module(FRESH_VENV, "fresh_venv").fresh_venv(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
@@ -200,13 +205,8 @@ def _site(folder: Path, module: Path) -> Path:
 @pytest.fixture(scope="session")
 def make_wide() -> Callable[..., Path]:
     """See tests/wide_gguf.py: makes models whose rows every quantization type can hold."""
-    maker = Path(__file__).parent / "wide_gguf.py"
-    spec = importlib.util.spec_from_file_location("wide_gguf", maker)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make: Callable[..., Path] = module.make
+    maker = load_module(Path(__file__).with_name("wide_gguf.py"), "wide_gguf")
+    make: Callable[..., Path] = maker.make
     return make
 
 

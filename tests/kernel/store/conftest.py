@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from corral_kernel.contracts import (
 )
 from corral_kernel.errors import CorralError
 from corral_kernel.makers import Makers
+from corral_kernel.models import Model
 from corral_kernel.names import ModelName
 from corral_kernel.plugins import KERNEL, Plugins
 from corral_kernel.store import CreateRequest, NeedsTask, Store, create_model
-from corral_kernel.store.steps import Progress
+from corral_kernel.store.steps import Progress, Steps
 from corral_kernel.tasks.messages import AnyTask
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -120,13 +122,36 @@ def smaller() -> Smaller:
 class Lab:
     """Creates models: `lab("m", work, files=…)`; `work` does what a task process would."""
 
+    @staticmethod
+    def copy_of(path: Path, name: str = "made.gguf", role: Any = "weights") -> Work:
+        """Give work whose outcome is a copy of a file."""
+
+        def work(task: AnyTask) -> tuple[MadeFile, ...]:
+            target = Path(task.folder) / name
+            target.parent.mkdir(exist_ok=True, parents=True)
+            shutil.copy(path, target)
+            return (MadeFile(name=name, role=role),)
+
+        return work
+
+    def opened(self, model: str) -> Model:
+        return self.store.open(ModelName.parse(model))
+
+    def listed(self) -> set[str]:
+        """All that the store has by now."""
+        found = {str(path.relative_to(self.store.root)) for path in self.store.root.rglob("*")}
+        return found - {"making", ".corral-lock"}
+
     def __init__(self, store: Store, upload: Any, makers: Makers) -> None:
         self.store = store
         self.upload = upload
         self._makers = makers
 
+    def begin(self, model: str, **fields: Any) -> Steps[None]:
+        return create_model(self.store, CreateRequest(model=model, **fields), makers=self._makers)
+
     def __call__(self, model: str, work: Work | None = None, **fields: Any) -> list[Progress]:
-        steps = create_model(self.store, CreateRequest(model=model, **fields), makers=self._makers)
+        steps = self.begin(model, **fields)
         told: list[Progress] = []
         answer = None
         while True:

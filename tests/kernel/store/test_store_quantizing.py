@@ -1,7 +1,6 @@
 """Quantizing while a model is created; the tests do the work that a task process would."""
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,31 +16,10 @@ from corral_kernel.errors import (
     TaskError,
     UnsupportedError,
 )
-from corral_kernel.models import Model
-from corral_kernel.names import ModelName
-from corral_kernel.store import Store
 from corral_kernel.store.steps import Progress
 from corral_kernel.tasks.messages import AnyTask, Quantize
 
 Work = Callable[[AnyTask], tuple[MadeFile, ...]]
-
-
-def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*")} - {"making", ".corral-lock"}
-
-
-def opened(store: Store, name: str) -> Model:
-    return store.open(ModelName.parse(name))
-
-
-def copy_of(path: Path, name: str = "made.gguf", role: Any = "weights") -> Work:
-    def work(task: AnyTask) -> tuple[MadeFile, ...]:
-        target = Path(task.folder) / name
-        target.parent.mkdir(exist_ok=True, parents=True)
-        shutil.copy(path, target)
-        return (MadeFile(name=name, role=role),)
-
-    return work
 
 
 # ---------------------------------------------------------------------------------- quantizing
@@ -63,7 +41,7 @@ def test_a_model_is_quantized(
         assert (task.type_name, task.imatrix) == ("Q8_0", "")
         (source,) = task.files
         assert Path(source.path).read_bytes() == wide.read_bytes()
-        return copy_of(made)(task)
+        return make.copy_of(made)(task)
 
     told = make("m", work, base=base, quantize="q8_0")
     total = wide.stat().st_size
@@ -73,12 +51,12 @@ def test_a_model_is_quantized(
     assert told[1].status == "verifying conversion"
     described = smaller.source
     assert (described.file_type, described.architecture) == ("F16", "llama")
-    model = opened(make.store, "m")
+    model = make.opened("m")
     assert (model.config.file_type, model.quantization_level) == ("Q8_0", "Q8_0")
     assert model.weights is not None
     assert model.weights.path.read_bytes() == made.read_bytes()
     assert model.system == "Be brief."
-    assert opened(make.store, "base").quantization_level == "F16"
+    assert make.opened("base").quantization_level == "F16"
 
 
 def quantized(source: Path, target: Path, file_type: int) -> Path:
@@ -89,10 +67,10 @@ def quantized(source: Path, target: Path, file_type: int) -> Path:
     return target
 
 
-def test_a_model_that_is_of_that_type_is_left_as_it_is(make: Any, store: Store, base: str) -> None:
+def test_a_model_that_is_of_that_type_is_left_as_it_is(make: Any, base: str) -> None:
     make("m", base=base, quantize="f16")
-    assert opened(store, "m").files == tuple(
-        file for file in opened(store, "m").files if file.inherited_from == "base:latest"
+    assert make.opened("m").files == tuple(
+        file for file in make.opened("m").files if file.inherited_from == "base:latest"
     )
 
 
@@ -100,7 +78,7 @@ def test_short_names_of_types_are_known(make: Any, base: str, wide: Path) -> Non
     def work(task: AnyTask) -> tuple[MadeFile, ...]:
         assert isinstance(task, Quantize)
         assert task.type_name == "Q4_K_M"
-        return copy_of(wide)(task)
+        return make.copy_of(wide)(task)
 
     make("m", work, base=base, quantize="q4_k")
 
@@ -151,21 +129,21 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_quantized_is_refused_and_changes_nothing(
-    make: Any, root: Path, base: str, case: str
+    make: Any, base: str, case: str
 ) -> None:
     fields, kind, words = REFUSED[case]
-    before = files(root)
+    before = make.listed()
     with pytest.raises(kind, match=words):
         make("m", base=base, **fields)
-    assert files(root) == before
+    assert make.listed() == before
 
 
 def test_what_is_quantized_already_is_not_quantized_again(
-    make: Any, root: Path, upload: Any, wide: Path, tmp_path: Path
+    make: Any, upload: Any, wide: Path, tmp_path: Path
 ) -> None:
     made = quantized(wide, tmp_path / "q4.gguf", 2)
     digest = upload(made.read_bytes())
-    before = files(root)
+    before = make.listed()
     with pytest.raises(
         TaskError, match=r"^quantization is only supported for F16, BF16 and F32 models$"
     ):
@@ -177,7 +155,7 @@ def test_what_is_quantized_already_is_not_quantized_again(
             draft_files={"d.gguf": digest},
             draft_quantize="q8_0",
         )
-    assert files(root) - before == {f"blobs/sha256-{digest_of(wide)}"}
+    assert make.listed() - before == {f"blobs/sha256-{digest_of(wide)}"}
 
 
 def digest_of(path: Path) -> str:
@@ -189,8 +167,8 @@ def test_drafts_are_quantized_by_their_own_type(
 ) -> None:
     made = quantized(wide, tmp_path / "q8.gguf", 7)
     draft = {"d.gguf": make.upload(wide.read_bytes())}
-    make("m", copy_of(made), base=base, draft_files=draft, draft_quantize="q8_0")
-    model = opened(make.store, "m")
+    make("m", make.copy_of(made), base=base, draft_files=draft, draft_quantize="q8_0")
+    model = make.opened("m")
     assert model.quantization_level == "F16"
     (found,) = model.drafts
     assert found.path.read_bytes() == made.read_bytes()
@@ -204,14 +182,12 @@ def test_an_importance_matrix_goes_to_the_quantizer(
     def work(task: AnyTask) -> tuple[MadeFile, ...]:
         assert isinstance(task, Quantize)
         assert Path(task.imatrix).read_bytes() == b"a matrix"
-        return copy_of(wide)(task)
+        return make.copy_of(wide)(task)
 
     make("m", work, base=base, quantize="iq1_s", imatrix=matrix)
 
 
-def test_a_folder_is_quantized_to_another_folder(
-    make: Any, store: Store, smaller: Any, upload: Any
-) -> None:
+def test_a_folder_is_quantized_to_another_folder(make: Any, smaller: Any, upload: Any) -> None:
     config = b'{"model": {"type": "gemma", "decoder": {"filename": "model.onnx"}}}'
     uploaded = {"genai_config.json": upload(config), "model.onnx": upload(b"graph")}
     make("folder", files=uploaded)
@@ -226,7 +202,7 @@ def test_a_folder_is_quantized_to_another_folder(
         return tuple(MadeFile(name=name, role="file") for name in names)
 
     make("m", work, base="folder", quantize="int4")
-    model = opened(store, "m")
+    model = make.opened("m")
     assert {file.name: file.path.read_bytes() for file in model.folder_files} == {
         "genai_config.json": config,
         "model.onnx": b"small",

@@ -3,7 +3,6 @@
 The store gives their work as `NeedsTask`; here the tests do it themselves.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,32 +21,11 @@ from corral_kernel.errors import (
     TaskError,
 )
 from corral_kernel.gguf import read_header
-from corral_kernel.makers import Makers
-from corral_kernel.models import ADAPTER_TYPE, PROJECTOR_TYPE, WEIGHTS_TYPE, Draft, Model
-from corral_kernel.names import ModelName
-from corral_kernel.plugins import KERNEL, Plugins
-from corral_kernel.store import CreateRequest, NeedsTask, Store, create_model
+from corral_kernel.models import ADAPTER_TYPE, PROJECTOR_TYPE, WEIGHTS_TYPE, Draft
+from corral_kernel.store import NeedsTask, Store
 from corral_kernel.tasks.messages import AnyTask
 
 Work = Callable[[AnyTask], tuple[MadeFile, ...]]
-
-
-def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*")} - {"making", ".corral-lock"}
-
-
-def opened(store: Store, name: str) -> Model:
-    return store.open(ModelName.parse(name))
-
-
-def copy_of(path: Path, name: str = "made.gguf", role: Any = "weights") -> Work:
-    def work(task: AnyTask) -> tuple[MadeFile, ...]:
-        target = Path(task.folder) / name
-        target.parent.mkdir(exist_ok=True, parents=True)
-        shutil.copy(path, target)
-        return (MadeFile(name=name, role=role),)
-
-    return work
 
 
 # ------------------------------------------------------------------------------- several files
@@ -65,7 +43,7 @@ def test_the_parts_of_a_split_file_become_one(
     assert len(split) == 3
     told = make("m", files={path.name: make.upload(path.read_bytes()) for path in reversed(split)})
     assert [step.status for step in told][:4] == [*["parsing GGUF"] * 3, "merging GGUF"]
-    model = opened(make.store, "m")
+    model = make.opened("m")
     assert model.weights is not None
     assert model.parent_model == "wide-00001-of-00003.gguf"
     whole, merged = gguf.GGUFReader(wide), gguf.GGUFReader(model.weights.path)
@@ -93,10 +71,10 @@ def test_parts_that_do_not_fit_are_refused(
         f"wide-{number:05}-of-00003.gguf": make.upload(split[part].read_bytes())
         for number, part in enumerate(kept, 1)
     }
-    before = files(make.store.root)
+    before = make.listed()
     with pytest.raises(InvalidModelError, match=f"split GGUF .*{words}"):
         make("m", files=uploaded)
-    assert files(make.store.root) == before
+    assert make.listed() == before
 
 
 def projector(path: Path, **texts: str) -> Path:
@@ -113,23 +91,19 @@ def projector(path: Path, **texts: str) -> Path:
     return path
 
 
-def test_a_projector_becomes_a_layer_of_its_own(
-    make: Any, store: Store, upload: Any, tmp_path: Path
-) -> None:
+def test_a_projector_becomes_a_layer_of_its_own(make: Any, upload: Any, tmp_path: Path) -> None:
     digest = upload(projector(tmp_path / "p.gguf", projector_type="gemma3").read_bytes())
     make("m", files={"m.gguf": upload("tiny-chat-f32.gguf"), "mmproj.gguf": digest})
-    (found,) = opened(store, "m").projectors
+    (found,) = make.opened("m").projectors
     assert (found.digest, found.media_type) == (digest, PROJECTOR_TYPE)
-    assert opened(store, "m").families == ("llama",)
+    assert make.opened("m").families == ("llama",)
 
 
-def test_an_old_projector_is_told_its_type(
-    make: Any, store: Store, upload: Any, tmp_path: Path
-) -> None:
+def test_an_old_projector_is_told_its_type(make: Any, upload: Any, tmp_path: Path) -> None:
     digest = upload(projector(tmp_path / "p.gguf").read_bytes())
     told = make("m", files={"m.gguf": upload("tiny-chat-f32.gguf"), "p.gguf": digest})
     assert "updating GGUF projector metadata" in [step.status for step in told]
-    (found,) = opened(store, "m").projectors
+    (found,) = make.opened("m").projectors
     assert found.digest != digest
     assert read_header(found.path).text("clip.projector_type") == "mlp"
     (tensor,) = gguf.GGUFReader(found.path).tensors
@@ -137,26 +111,26 @@ def test_an_old_projector_is_told_its_type(
 
 
 def test_a_draft_becomes_a_layer_and_takes_the_place_of_the_base_s(
-    make: Any, store: Store, upload: Any, wide: Path
+    make: Any, upload: Any, wide: Path
 ) -> None:
     tiny = upload("tiny-chat-f32.gguf")
     make("m", files={"m.gguf": upload(wide.read_bytes())}, draft_files={"d.gguf": tiny})
-    model = opened(store, "m")
+    model = make.opened("m")
     assert [draft.digest for draft in model.drafts] == [tiny]
     assert model.config.draft == Draft(model_format="gguf", architecture="llama")
     other = upload("gpt2byte-f16.gguf")
     make("n", base="m", draft_files={"d.gguf": other})
-    assert [draft.digest for draft in opened(store, "n").drafts] == [other]
+    assert [draft.digest for draft in make.opened("n").drafts] == [other]
     make("o", base="m")
-    assert [draft.digest for draft in opened(store, "o").drafts] == [tiny]
+    assert [draft.digest for draft in make.opened("o").drafts] == [tiny]
 
 
-def test_a_draft_that_is_no_model_is_refused(make: Any, upload: Any, root: Path) -> None:
+def test_a_draft_that_is_no_model_is_refused(make: Any, upload: Any) -> None:
     tiny, adapter = upload("tiny-chat-f32.gguf"), upload("lora-zorblax-f16.gguf")
-    before = files(root)
+    before = make.listed()
     with pytest.raises(InvalidRequestError, match="no base model was found"):
         make("m", files={"m.gguf": tiny}, draft_files={"d.gguf": adapter})
-    assert files(root) == before
+    assert make.listed() == before
 
 
 # ---------------------------------------------------------------------------------- converting
@@ -175,7 +149,7 @@ def test_what_a_converter_makes_becomes_the_model(
     def work(task: AnyTask) -> tuple[MadeFile, ...]:
         found = {file.name: Path(file.path).read_bytes() for file in task.files}
         assert found == {"config.json": CONFIG, "model.safetensors": b"weights"}
-        return copy_of(wide)(task)
+        return make.copy_of(wide)(task)
 
     told = make("m", work, files=folder)
     statuses = [step.status for step in told]
@@ -184,7 +158,7 @@ def test_what_a_converter_makes_becomes_the_model(
     assert told[1].digest
     assert (told[1].completed, told[1].total) == (len(CONFIG + b"weights") // 2, 46)
     assert copier.source.documents == {"config.json": {"architectures": ["LlamaForCausalLM"]}}
-    model = opened(make.store, "m")
+    model = make.opened("m")
     assert model.weights is not None
     assert model.weights.path.read_bytes() == wide.read_bytes()
     assert (model.parent_model, model.quantization_level) == ("model.safetensors", "F16")
@@ -192,20 +166,20 @@ def test_what_a_converter_makes_becomes_the_model(
 
 
 def test_a_projector_that_a_converter_makes_joins_the_model(
-    make: Any, store: Store, folder: dict[str, str], wide: Path, tmp_path: Path
+    make: Any, folder: dict[str, str], wide: Path, tmp_path: Path
 ) -> None:
     other = projector(tmp_path / "p.gguf", projector_type="gemma3")
 
     def work(task: AnyTask) -> tuple[MadeFile, ...]:
-        return (*copy_of(wide)(task), *copy_of(other, "p.gguf", "projector")(task))
+        return (*make.copy_of(wide)(task), *make.copy_of(other, "p.gguf", "projector")(task))
 
     make("m", work, files=folder)
-    kinds = [file.media_type for file in opened(store, "m").files]
+    kinds = [file.media_type for file in make.opened("m").files]
     assert kinds == [WEIGHTS_TYPE, PROJECTOR_TYPE]
 
 
 def test_an_adapter_is_converted_for_its_base(
-    make: Any, store: Store, copier: Any, folder: dict[str, str], upload: Any
+    make: Any, copier: Any, folder: dict[str, str], upload: Any
 ) -> None:
     lora = Path(__file__).parents[2] / "models" / "lora-tiny-chat-f32.gguf"
     make("base", files={"m.gguf": upload("tiny-chat-f32.gguf")})
@@ -213,12 +187,12 @@ def test_an_adapter_is_converted_for_its_base(
     def work(task: AnyTask) -> tuple[MadeFile, ...]:
         weights = [Path(file.path) for file in task.files if file.role == "weights"]
         assert read_header(weights[0]).architecture == "llama"
-        return copy_of(lora, "a.gguf", "adapter")(task)
+        return make.copy_of(lora, "a.gguf", "adapter")(task)
 
     told = make("m", work, base="base", adapters=folder)
     assert told[0].status == "converting adapter"
     assert (copier.source.kind, copier.source.architecture) == ("adapter", "llama")
-    (adapter,) = opened(store, "m").adapters
+    (adapter,) = make.opened("m").adapters
     assert adapter.media_type == ADAPTER_TYPE
     assert adapter.path.read_bytes() == lora.read_bytes()
 
@@ -246,9 +220,13 @@ def a_link_to_a_folder(task: AnyTask) -> tuple[MadeFile, ...]:
     return (MadeFile(name="a/model.safetensors"),)
 
 
+def written(task: AnyTask, name: str, role: Any = "weights") -> MadeFile:
+    (Path(task.folder) / name).write_bytes(b"text")
+    return MadeFile(name=name, role=role)
+
+
 def no_gguf(task: AnyTask) -> tuple[MadeFile, ...]:
-    (Path(task.folder) / "a.gguf").write_bytes(b"text")
-    return (MadeFile(name="a.gguf"),)
+    return (written(task, "a.gguf"),)
 
 
 def half_a_gguf(task: AnyTask) -> tuple[MadeFile, ...]:
@@ -258,11 +236,11 @@ def half_a_gguf(task: AnyTask) -> tuple[MadeFile, ...]:
 
 
 def an_adapter(task: AnyTask) -> tuple[MadeFile, ...]:
-    return copy_of(Path(__file__), "a.gguf", "adapter")(task)
+    return (written(task, "a.gguf", "adapter"),)
 
 
 def two_models(task: AnyTask) -> tuple[MadeFile, ...]:
-    return (*copy_of(Path(__file__), "a.gguf")(task), *copy_of(Path(__file__), "b.gguf")(task))
+    return (written(task, "a.gguf"), written(task, "b.gguf"))
 
 
 def the_disk_is_full(task: AnyTask) -> tuple[MadeFile, ...]:
@@ -291,38 +269,35 @@ def test_what_was_made_wrongly_is_refused_and_leaves_nothing(
     make: Any, root: Path, folder: dict[str, str], work: Work
 ) -> None:
     kind, words = BAD_WORK[work]
-    before = files(root)
+    before = make.listed()
     with pytest.raises(kind, match=words):
         make("m", work, files=folder)
-    assert files(root) == before
+    assert make.listed() == before
     assert not list((root / "making").iterdir())
 
 
 def test_a_conversion_that_is_given_up_leaves_nothing(
-    store: Store, copier: Any, root: Path, folder: dict[str, str], wide: Path
+    make: Any, folder: dict[str, str], wide: Path
 ) -> None:
-    plugins = Plugins(only=())
-    plugins.__dict__["converters"] = {"copier": (KERNEL, copier)}
-    request = CreateRequest(model="m", files=folder)
-    before = files(root)
+    before = make.listed()
     for count in range(1, 6):
-        steps = create_model(store, request, makers=Makers(plugins))
+        steps = make.begin("m", files=folder)
         answer = None
         for _ in range(count):
             step = steps.send(answer)
-            answer = copy_of(wide)(step.task) if isinstance(step, NeedsTask) else None
+            answer = make.copy_of(wide)(step.task) if isinstance(step, NeedsTask) else None
         steps.close()
-        assert files(root) == before
+        assert make.listed() == before
 
 
 def test_a_conversion_for_which_there_is_no_room_is_not_begun(
-    make: Any, copier: Any, root: Path, folder: dict[str, str]
+    make: Any, copier: Any, folder: dict[str, str]
 ) -> None:
     copier.size_bytes = 1 << 60
-    before = files(root)
+    before = make.listed()
     with pytest.raises(StoreError, match=f"not enough room: {1 << 60} bytes are needed"):
         make("m", files=folder)
-    assert files(root) == before
+    assert make.listed() == before
 
 
 def test_the_work_of_a_server_that_was_killed_is_removed_by_the_next(

@@ -1,13 +1,10 @@
 """The suite of registries, over all that are built in, and over some that break their contract."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,24 +28,16 @@ ONNX = HERE.parent / "models" / "tiny-chat-onnx"
 CONFIG = b'{"model_format":"gguf","model_family":"llama"}'
 
 
-def module_of(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def places(tmp_path: Path) -> RegistryPlaces:
     return RegistryPlaces(home=tmp_path / "home", models_dir=tmp_path / "home" / "models")
 
 
 @pytest.fixture
-def lab() -> ModuleType:
-    return module_of(HERE / "oci" / "lab.py", "suite_lab")
+def hub_of(lab: Any, load_module: Callable[[Path, str], Any]) -> Callable[[Any, Any], Any]:
+    """Make a Hub of two imitations; see the tests of `hub`."""
+    found = load_module(HERE / "hub" / "conftest.py", "suite_hub")
+    return lambda pages, storage: found.Hub(lab, pages, storage)
 
 
 @pytest.fixture
@@ -104,14 +93,17 @@ def test_folders_follow_the_contract(tmp_path: Path, places: RegistryPlaces) -> 
 
 
 def test_the_hub_follows_its_contract(
-    lab: Any, places: RegistryPlaces, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hub_of: Callable[[Any, Any], Any],
+    lab: Any,
+    places: RegistryPlaces,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    imitations = module_of(HERE / "hub" / "conftest.py", "suite_hub")
     with lab.imitation() as pages, lab.imitation() as storage:
         monkeypatch.setenv("HF_ENDPOINT", pages.url)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
-        hub = imitations.Hub(lab, pages, storage)
+        hub = hub_of(pages, storage)
         hub.offer("u/gguf", files={"a-Q4_0.gguf": TINY})
         hub.offer("u/onnx", files={path.name: path for path in ONNX.iterdir()})
         suite = suite_of(

@@ -1,13 +1,11 @@
 """Legacy GGML files of random weights, of every architecture; and engines over them."""
 
-import importlib.util
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -316,11 +314,6 @@ def load_apart() -> Iterator[Callable[..., Fate]]:
 
 
 @pytest.fixture(scope="session")
-def child_module() -> ModuleType:
+def child_module(load_module: Callable[[Path, str], Any]) -> Any:
     """The program of `load_apart`, imported."""
-    spec = importlib.util.spec_from_file_location("loading_child", CHILD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(CHILD, "loading_child")

@@ -1,10 +1,7 @@
 """What the tests of remote models share: `lab`, and a real server."""
 
-import importlib.util
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,15 +10,9 @@ _LAB = Path(__file__).with_name("lab.py")
 
 
 @pytest.fixture(scope="session")
-def lab() -> ModuleType:
+def lab(load_module: Callable[[Path, str], Any]) -> Any:
     """See `lab.py`."""
-    spec = importlib.util.spec_from_file_location("remote_lab", _LAB)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_module(_LAB, "remote_lab")
 
 
 @pytest.fixture(scope="session")

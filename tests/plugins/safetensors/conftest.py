@@ -1,12 +1,10 @@
 """Models made here, what they compute by definition, and what llama.cpp computes of them."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,31 +18,22 @@ HERE = Path(__file__).parent
 TIMEOUT_S = 100
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"safetensors_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
 @pytest.fixture(scope="session")
-def making() -> ModuleType:
+def making(load_module: Callable[[Path, str], Any]) -> Any:
     """See `making.py`."""
-    return module("making")
+    return load_module(HERE / "making.py", "safetensors_making")
 
 
 @pytest.fixture(scope="session")
-def reference() -> ModuleType:
+def reference(load_module: Callable[[Path, str], Any]) -> Any:
     """See `reference.py`."""
-    return module("reference")
+    return load_module(HERE / "reference.py", "safetensors_reference")
 
 
 @pytest.fixture(scope="session")
-def tokenizing() -> ModuleType:
+def tokenizing(load_module: Callable[[Path, str], Any]) -> Any:
     """See `tokenizing.py`."""
-    return module("tokenizing")
+    return load_module(HERE / "tokenizing.py", "safetensors_tokenizing")
 
 
 @pytest.fixture(scope="session")
