@@ -5,11 +5,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import llama_cpp.llama_cpp as lib
-
 from corral_kernel.contracts import FileRef
 from corral_kernel.errors import CorralError, EngineError, InvalidModelError
 from corral_kernel.gguf import read_header
+from corral_llamacpp.binding import lib
 from corral_llamacpp.native import NativeContext, NativeModel
 
 AdapterSet = tuple[str, ...]

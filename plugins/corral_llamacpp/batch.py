@@ -6,11 +6,11 @@ Filling a batch by slices and reading logits without a copy costs next to nothin
 import ctypes
 from collections.abc import Sequence
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
 from corral_kernel.errors import EngineError
+from corral_llamacpp.binding import lib
 from corral_llamacpp.native import NativeContext
 
 _VIEWS = 256

@@ -2,9 +2,9 @@
 
 import ctypes
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 
+from corral_llamacpp.binding import lib
 from corral_llamacpp.memory import State
 from corral_llamacpp.native import NativeContext
 

@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Iterator, Sequence
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from corral_kernel.errors import (
     UnsupportedError,
 )
 from corral_llamacpp.batch import Batch
+from corral_llamacpp.binding import lib
 from corral_llamacpp.native import NativeContext, NativeModel
 from corral_llamacpp.tokenizer import LlamaTokenizer
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import llama_cpp.llama_cpp as lib
-
 from corral_kernel.checking import check_ids, joined_texts, prompt_ids
 from corral_kernel.contracts import (
     Admission,
@@ -22,6 +20,7 @@ from corral_kernel.errors import (
 )
 from corral_llamacpp.adapters import Adapters, AdapterSet, Turns
 from corral_llamacpp.batch import Batch, LogitsView
+from corral_llamacpp.binding import lib
 from corral_llamacpp.memory import Lane, Memory, common_length
 from corral_llamacpp.native import NativeContext, NativeModel
 from corral_llamacpp.pacing import Pacing

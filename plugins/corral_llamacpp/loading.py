@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import llama_cpp.llama_cpp as lib
-
 from corral_kernel.contracts import Engine, EngineInfo, LoadRequest
 from corral_kernel.errors import LoadError
 from corral_kernel.gguf import GgufHeader, read_header
+from corral_llamacpp.binding import lib
 from corral_llamacpp.cells import NativeCells
 from corral_llamacpp.claim import token_bytes
 from corral_llamacpp.encoder import LlamaEncoder

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import llama_cpp.llama_cpp as lib
-
 from corral_kernel.errors import InvalidOptionError, LoadError, OutOfMemoryError
+from corral_llamacpp.binding import lib
 from corral_llamacpp.options import LlamaOptions
 
 logger = logging.getLogger(__name__)

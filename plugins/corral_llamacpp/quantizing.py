@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
 from corral_kernel.contracts import MadeFile, Work
 from corral_kernel.errors import TaskError
 from corral_kernel.gguf import read_header
+from corral_llamacpp.binding import lib
 from corral_llamacpp.imatrix import read_imatrix
 from corral_llamacpp.native import NativeLog
 from corral_llamacpp.types import FILE_TYPES

@@ -10,9 +10,8 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
-
 from corral_kernel.contracts import SamplerSpec
+from corral_llamacpp.binding import lib
 
 MOST_CANDIDATES = 256
 """Beyond so many the kernel's own `top_k` is the faster one."""

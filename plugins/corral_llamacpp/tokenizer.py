@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import overload
 
-import llama_cpp.llama_cpp as lib
-
 from corral_kernel.checking import sound_text
 from corral_kernel.contracts import Tokenizer
 from corral_kernel.errors import InvalidRequestError, LoadError
+from corral_llamacpp.binding import lib
 from corral_llamacpp.native import NativeModel
 
 _PIECE_BYTES = 64

@@ -1,7 +1,6 @@
 """What of the load options llama.cpp does not follow here, for those who set them."""
 
-import llama_cpp.llama_cpp as lib
-
+from corral_llamacpp.binding import lib
 from corral_llamacpp.options import LlamaOptions
 
 
