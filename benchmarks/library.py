@@ -36,6 +36,7 @@ from benchmarks.machine import NoiseMeter
 TYPE: Final = "Q4_K_M"
 SPEED_BAR: Final = 0.8
 SHOWS: Final = 50
+SETTLE_S: Final = 1.5
 _TIMEOUT_S: Final = 3600.0
 _F16: Final = 1
 _Q4_K_M: Final = 15
@@ -133,12 +134,19 @@ def measure_create(server: Corral, path: Path, folder: Path, turn: int) -> tuple
 def in_turns(
     ours: Callable[[], object], theirs: Callable[[], object], turn: int
 ) -> tuple[float, float]:
-    """Time both, in another order each turn."""
+    """Time both, in another order each turn, each on a machine that has come to rest."""
     if turn % 2:
-        their_s = timed(theirs)
-        return timed(ours), their_s
-    our_s = timed(ours)
-    return our_s, timed(theirs)
+        their_s = settled(theirs)
+        return settled(ours), their_s
+    our_s = settled(ours)
+    return our_s, settled(theirs)
+
+
+def settled(work: Callable[[], object]) -> float:
+    """Time something once what ran before has left nothing to do: a next spare process, a disk."""
+    os.sync()
+    time.sleep(SETTLE_S)
+    return timed(work)
 
 
 def measure_quantize(server: Corral, half: Path, folder: Path, turn: int) -> tuple[float, float]:
