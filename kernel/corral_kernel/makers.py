@@ -73,17 +73,19 @@ class Makers:
 
         Those whose library is missing stand among them, with what to install.
         """
-        entries = [
-            TypeEntry(
-                kind=kind,
-                quantizer=name,
-                docs=quantizer.docs,
-                plugin=plugin,
-                install="" if library_found(quantizer) else quantizer.extra,
-            )
-            for name, (plugin, quantizer) in self._quantizers.items()
-            for kind in quantizer.types
-        ]
+        entries: list[TypeEntry] = []
+        for name, (plugin, quantizer) in self._quantizers.items():
+            install = "" if library_found(quantizer) else quantizer.extra
+            entries += [
+                TypeEntry(
+                    kind=kind,
+                    quantizer=name,
+                    docs=quantizer.docs,
+                    plugin=plugin,
+                    install=install,
+                )
+                for kind in quantizer.types
+            ]
         return sorted(entries, key=lambda e: (e.kind.bits, e.kind.name, e.quantizer))
 
     def converter(self, source: Source) -> Chosen:

@@ -15,6 +15,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +35,7 @@ from corral_kernel.store.files import (
 
 _UNFINISHED_PREFIX = "sha256-"
 _CHUNK_BYTES = 1 << 20
+_HASH_BYTES = 1 << 18  # what is read again and again stays in the core's own cache
 _NOWHERE = frozenset(
     {errno.ENOENT, errno.ELOOP, errno.ENXIO}
 )  # no file, a link to itself, a device
@@ -123,6 +126,17 @@ class BlobWriter:
         trace: TracebackType | None,
     ) -> None:
         self.abort()
+
+
+def _hashed(file: FileIO) -> Generator[int, None, str]:
+    """Give the digest of a file; on the way the bytes that are read so far."""
+    hasher, done = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(_HASH_BYTES))
+    while count := file.readinto(buffer):
+        hasher.update(buffer[:count])
+        done += count
+        yield done
+    return f"sha256:{hasher.hexdigest()}"
 
 
 def _size(path: Path) -> int | None:
@@ -265,19 +279,19 @@ class Blobs:
         with store_errors(f"storing {path.name}"):
             # Neither through a link nor blocking: strangers' code has put it there.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            with open(path, "rb", opener=lambda p, _: os.open(p, flags)) as stream:
-                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            with (
+                open(path, "rb", buffering=0, opener=lambda p, _: os.open(p, flags)) as file,
+                ThreadPoolExecutor(1, "sync") as syncing,
+            ):
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise StoreError(f"{path.name} is no file")
-                hasher = hashlib.sha256()
-                while chunk := stream.read(_CHUNK_BYTES):
-                    hasher.update(chunk)
-                    yield stream.tell()
-                digest = f"sha256:{hasher.hexdigest()}"
+                os.fchmod(file.fileno(), FILE_MODE)
+                synced = syncing.submit(os.fsync, file.fileno())  # while it is read
+                digest = yield from _hashed(file)
                 pin([digest])
                 if self.touch(digest):
                     return digest, False
-                os.fchmod(stream.fileno(), FILE_MODE)
-                os.fsync(stream.fileno())
+                synced.result()
             self.folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             try:
                 path.rename(self.path(digest))

@@ -185,10 +185,13 @@ class DerivedCache:
         return raw[start:]
 
     def _save(self, path: Path, payload: bytes) -> None:
-        # A cache that cannot be written (a full disk) costs time, not an answer.
+        # A cache that cannot be written (a full disk) costs time, not an answer; nor does an entry
+        # that a power failure damages: its checksum tells.
         with contextlib.suppress(OSError):
             path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            replace_file(path, _FORMAT + _checksum(payload) + payload, path.parent, ".")
+            replace_file(
+                path, _FORMAT + _checksum(payload) + payload, path.parent, ".", lasting=False
+            )
 
 
 def _checksum(payload: bytes) -> bytes:

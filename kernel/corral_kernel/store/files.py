@@ -89,7 +89,9 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(path: Path, data: bytes, scratch: Path, prefix: str) -> None:
+def replace_file(
+    path: Path, data: bytes, scratch: Path, prefix: str, *, lasting: bool = True
+) -> None:
     """Put `data` at `path` in one step; the old content stays until then.
 
     Args:
@@ -97,12 +99,17 @@ def replace_file(path: Path, data: bytes, scratch: Path, prefix: str) -> None:
         data: The new content.
         scratch: An existing folder on the same file system for the unfinished file.
         prefix: Begins the unfinished file's name.
+        lasting: It is on the disk when this returns. If not, a power failure may leave the old
+            content, the new, or none that makes sense.
     """
     descriptor, unfinished = open_for_writing(scratch, prefix)
     try:
         write_all(descriptor, data)
-        os.fsync(descriptor)
+        if lasting:
+            os.fsync(descriptor)
         _rename_into(unfinished, path)
+        if lasting:
+            sync_folder(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
@@ -117,7 +124,6 @@ def _rename_into(unfinished: Path, path: Path) -> None:
         path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         try:
             unfinished.replace(path)
-            sync_folder(path.parent)
         except FileNotFoundError:
             if attempt + 1 == attempts or not unfinished.exists():
                 raise

@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 import time
@@ -6,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from corral_kernel.errors import BlobMismatchError, BlobNotFoundError, InvalidDigestError
+from corral_kernel.errors import (
+    BlobMismatchError,
+    BlobNotFoundError,
+    InvalidDigestError,
+    StoreError,
+)
 from corral_kernel.store import Blobs
 
 DigestOf = Callable[[bytes], str]
@@ -133,3 +139,89 @@ def test_a_file_that_cannot_be_linked_is_copied_and_verified(
     with pytest.raises(BlobMismatchError):
         blobs.link(source, digest_of(b"other"))
     assert digest_of(b"other") not in blobs
+
+
+def taken(blobs: Blobs, path: Path) -> tuple[list[int], str, bool]:
+    """Take a file; gives what is told on the way, the digest and whether it is new."""
+    told: list[int] = []
+    steps = blobs.take(path, lambda _: None)
+    while True:
+        try:
+            told.append(next(steps))
+        except StopIteration as end:
+            return (told, *end.value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 18, (1 << 20) + 7], ids=str)
+def test_a_file_that_was_made_is_moved_under_its_digest(
+    blobs: Blobs, digest_of: DigestOf, tmp_path: Path, size: int
+) -> None:
+    data = os.urandom(size)
+    made = tmp_path / "made"
+    made.write_bytes(data)
+    made.chmod(0o600)
+    told, digest, is_new = taken(blobs, made)
+    assert (digest, is_new) == (digest_of(data), True)
+    assert told == sorted(set(told)), "it only grows"
+    assert (told or [0])[-1] == size
+    assert not made.exists()
+    assert blobs.path(digest).read_bytes() == data
+    assert blobs.path(digest).stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_there_already_is_left_to_who_made_it(blobs: Blobs, tmp_path: Path) -> None:
+    digest, _ = blobs.add(b"data")
+    made = tmp_path / "made"
+    made.write_bytes(b"data")
+    assert taken(blobs, made)[1:] == (digest, False)
+    assert made.exists()
+
+
+def test_a_file_has_its_name_only_once_it_is_on_the_disk(
+    blobs: Blobs, digest_of: DigestOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(b"data")
+    begun, goes_on = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    taking = threading.Thread(target=taken, args=(blobs, made))
+    taking.start()
+    assert begun.wait(60)
+    monkeypatch.undo()
+    assert digest_of(b"data") not in blobs
+    assert made.exists()
+    goes_on.set()
+    taking.join(60)
+    assert digest_of(b"data") in blobs
+
+
+def test_a_disk_that_fails_keeps_a_file_from_its_place(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(b"data")
+
+    def fails(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StoreError, match="storing made: input/output error"):
+        taken(blobs, made)
+    assert names(blobs) == []
+
+
+def test_taking_that_is_given_up_leaves_the_file_where_it_is(blobs: Blobs, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(bytes(1 << 20))
+    steps = blobs.take(made, lambda _: None)
+    next(steps)
+    steps.close()
+    assert made.exists()
+    assert names(blobs) == []
