@@ -192,13 +192,14 @@ class Resume(Frame, frozen=True, kw_only=True, tag="resume"):
     job_id: int
 
 
-ToWorker = Load | Generate | Encode | Cancel | Pause | Resume
+ForJobs = Generate | Encode | Cancel | Pause | Resume
+ToWorker = Load | ForJobs
 
 # ---------------------------------------------------------------------------- from the worker
 
 
 class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
-    """The worker is up and waits for `Load`."""
+    """The process is up and waits for its first message, a `Load` or a task. The first frame."""
 
     api_version: int
     pid: int
@@ -356,8 +357,8 @@ class Step(Frame, frozen=True, kw_only=True, tag="step"):
     events: tuple[JobEvent, ...] = ()
 
 
-FromWorker = Hello | Loading | Loaded | LoadFailed | Step
+FromWorker = Loading | Loaded | LoadFailed | Step
 
 encode = msgspec.msgpack.Encoder().encode
-decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

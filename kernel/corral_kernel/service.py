@@ -35,7 +35,7 @@ from corral_kernel.supervisor import JobLimits, WorkerSetup
 from corral_kernel.tasks.compare import CompareCall, CompareResult, Step, check_options
 from corral_kernel.tasks.comparing import Side, compare
 from corral_kernel.tasks.creating import carry_out
-from corral_kernel.tasks.process import TaskLimits
+from corral_kernel.tasks.process import Tasks
 from corral_kernel.tasks.turns import Turns
 from corral_kernel.telling import WarningLog
 from corral_kernel.transfers import Maker, Manner, Transfers, check_source
@@ -78,16 +78,13 @@ class Corral:
         )
         self.locking = Locking(self.store, self.transfers, locked)
         self.makers = Makers(self.plugins)
-        self._task_limits = TaskLimits(
-            debug=bool(settings.debug),
-            timeout_s=_seconds(settings.task_timeout_ns),
-        )
         self._turns = Turns(settings.max_tasks, settings.max_queue)
         self.remotes = RemotePolicy(_allowed(settings))
         self._planner = Planner(self.plugins, settings)
         self._jobs = CompletionJobs(self.plugins, go_template=settings.go_template)
         self._warned = WarningLog()
         self._leasing: Leasing | None = None
+        self._tasks: Tasks | None = None
 
     async def start(self) -> None:
         """Clean the store up and begin to take requests."""
@@ -116,6 +113,7 @@ class Corral:
         )
         scheduler.start()
         self._leasing = Leasing(scheduler, self.store, self.plugins)
+        self._tasks = Tasks(scheduler.spare, _seconds(settings.task_timeout_ns))
 
     async def close(self) -> None:
         """End all transfers and workers."""
@@ -154,7 +152,8 @@ class Corral:
         if request.base and (found := self.plugins.address(request.base)):
             request = msgspec.structs.replace(request, base=found[1].full)
         steps = create_model(self.store, request, self.remotes.check_url, self.makers)
-        return carry_out(steps, self._task_limits, self._turns)
+        assert self._tasks is not None, "start() comes first"
+        return carry_out(steps, self._tasks, self._turns)
 
     async def pull_of_base(
         self, request: CreateRequest, *, insecure: bool = False

@@ -238,7 +238,7 @@ def kill(site: Site, victim: str) -> None:
         return
     for child in server.children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "corral_kernel.tasks" in child.cmdline():
+            if child.nice() > server.nice():  # as tasks are
                 child.kill()
 
 

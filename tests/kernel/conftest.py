@@ -17,7 +17,7 @@ from corral_kernel.models import Model, ModelConfig
 from corral_kernel.names import ModelName
 from corral_kernel.options import RequestOptions
 from corral_kernel.scheduler import Limits, Scheduler, Want
-from corral_kernel.supervisor import JobStream, WorkerProcess, WorkerSetup
+from corral_kernel.supervisor import ChildProcess, JobStream, WorkerProcess, WorkerSetup
 
 LIMIT_S = 60.0
 """How long anything may take that comes by itself; only a failing test waits for so long."""
@@ -147,8 +147,9 @@ async def start_worker(nothing_left: None) -> AsyncIterator[Callable[..., Any]]:
     async def start(
         *, setup: WorkerSetup | None = None, slots: int = 4, loaded: bool = True, **faults: Any
     ) -> WorkerProcess:
-        worker = WorkerProcess(setup or WorkerSetup(only=("echo", "chat")))
-        await worker.start()
+        process = ChildProcess(setup or WorkerSetup(only=("echo", "chat")))
+        await process.start()
+        worker = WorkerProcess(process)
         started.append(worker)
         if loaded:
             await worker.load("echo", load(slots, **faults))

@@ -9,6 +9,8 @@ from corral_kernel.errors import FrameError
 from corral_kernel.framing import FRAME_BYTES, Assembler, to_frames
 from corral_kernel.options import RequestOptions
 
+decode_to_worker = msgspec.msgpack.Decoder(frames.ToWorker).decode
+
 LONG = bytes(range(256)) * (3 * FRAME_BYTES // 256) + b"end"
 
 
@@ -118,10 +120,10 @@ def test_a_message_that_is_too_long_is_refused_before_it_is_cut() -> None:
                 options=RequestOptions(stop=("a",)),
                 format=b'"json"',
             ),
-            frames.decode_to_worker,
+            decode_to_worker,
         ),
-        (frames.Encode(job_id=1, texts=("a", "")), frames.decode_to_worker),
-        (frames.Cancel(job_id=1), frames.decode_to_worker),
+        (frames.Encode(job_id=1, texts=("a", "")), decode_to_worker),
+        (frames.Cancel(job_id=1), decode_to_worker),
         (
             frames.Step(
                 events=(
@@ -147,4 +149,4 @@ def test_messages_come_back_as_they_were(message: frames.Frame, decode: object) 
 )
 def test_what_is_no_message_is_refused(data: object) -> None:
     with pytest.raises(msgspec.ValidationError):
-        frames.decode_to_worker(msgspec.msgpack.encode(data))
+        decode_to_worker(msgspec.msgpack.encode(data))

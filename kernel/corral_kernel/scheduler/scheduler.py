@@ -27,10 +27,9 @@ from corral_kernel.scheduler.lease import Hold, Lease, Waiter
 from corral_kernel.scheduler.limits import MOST_LIGHT, NS, Limits, slots_for, too_large
 from corral_kernel.scheduler.loading import load_on
 from corral_kernel.scheduler.memory import default_budget_bytes
-from corral_kernel.scheduler.spare import SpareWorker
 from corral_kernel.scheduler.waiting import anybody_for, give_back, queue_length
 from corral_kernel.scheduler.want import Want, reload_warning
-from corral_kernel.supervisor import WorkerProcess, WorkerSetup
+from corral_kernel.supervisor import SpareProcess, WorkerProcess, WorkerSetup
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +42,11 @@ class Scheduler:
 
     Args:
         limits: To keep to.
-        setup: Of the worker processes.
+        setup: Of its processes.
         deaths: Judges models whose workers keep dying; None: by its defaults.
+
+    Attributes:
+        spare: A process that waits for whoever needs one.
     """
 
     def __init__(self, limits: Limits, setup: WorkerSetup, deaths: Deaths | None = None) -> None:
@@ -53,7 +55,7 @@ class Scheduler:
         self._budget = limits.budget_bytes or default_budget_bytes()
         self._instances: dict[str, Instance] = {}
         self._waiting: deque[Waiter] = deque()
-        self._spare = SpareWorker(setup)
+        self.spare = SpareProcess(setup)
         self._deaths = deaths or Deaths()
         self._tasks: set[asyncio.Task[None]] = set()
         self._retried_memory: set[str] = set()
@@ -62,8 +64,8 @@ class Scheduler:
     # ----------------------------------------------------------------------------- from outside
 
     def start(self) -> None:
-        """Begin to keep a spare worker."""
-        self._spare.prepare()
+        """Begin to keep a spare process."""
+        self.spare.prepare()
 
     async def acquire(
         self, want: Want, keep_alive_ns: int | None, hold: Hold | None = None
@@ -125,7 +127,7 @@ class Scheduler:
             waiter.fail(ShuttingDownError())
         self._waiting.clear()
         workers = [i.worker for i in self._instances.values() if i.worker is not None]
-        await asyncio.gather(self._spare.close(), *(w.stop(ShuttingDownError()) for w in workers))
+        await asyncio.gather(self.spare.close(), *(w.stop(ShuttingDownError()) for w in workers))
         while self._tasks:  # one that starts a worker just now ends it itself
             await asyncio.wait(self._tasks)
 
@@ -254,7 +256,8 @@ class Scheduler:
 
     async def _start(self, instance: Instance) -> None:
         try:
-            worker = instance.worker = await self._spare.take()
+            worker = WorkerProcess(await self.spare.take())
+            instance.worker = worker
             if self._closing or instance.stopping:
                 raise ShuttingDownError
             info = await load_on(worker, instance)
@@ -262,7 +265,7 @@ class Scheduler:
             await self._load_failed(instance, error)
         else:
             self._ready(instance, worker, info)
-        self._spare.prepare()
+        self.spare.prepare()
 
     def _ready(self, instance: Instance, worker: WorkerProcess, info: EngineInfo) -> None:
         want = instance.want

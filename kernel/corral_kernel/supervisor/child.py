@@ -1,7 +1,13 @@
-"""A process of our own program at the end of a channel, as the server sees it."""
+"""A process of our own program at the end of a channel, as the server sees it.
+
+It starts without knowing what for: interpreter, kernel and plugins are up by the time that it is
+given a role, which its first message tells it.
+"""
 
 import asyncio
 import contextlib
+import itertools
+import logging
 import os
 import signal
 import socket
@@ -11,74 +17,110 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from corral_kernel import framing
-from corral_kernel.errors import CorralError, FrameError, WorkerError
+from corral_kernel import API_VERSION, framing
+from corral_kernel.errors import CorralError, FrameError, WorkerDiedError, WorkerError
+from corral_kernel.frames import decode_hello
 from corral_kernel.supervisor.output_tail import OutputTail
+from corral_kernel.supervisor.setup import WorkerSetup
 from corral_kernel.supervisor.watchdog import Watchdog
 from corral_kernel.supervisor.writer import Writer
 
+logger = logging.getLogger(__name__)
+
 BUFFER_BYTES = 1 << 20
-REAP_INTERVAL_S = 0.005
+MODULE = "corral_kernel.worker"
+REAP_INTERVALS_S = (0.0005, 0.001, 0.002, 0.005)
+"""How long to wait between looks whether a process is over; the last one from then on."""
 LAST_WORDS_S = 0.2
 """How long the output of a process that is over may take to arrive."""
+
+
+class Role:
+    """What a process does for the server."""
+
+    def receive(self, message: bytes) -> None:
+        """Take one message of its channel.
+
+        Raises:
+            FrameError: If it is not one to come now.
+            msgspec.MsgspecError: If it is none.
+        """
+        raise NotImplementedError
+
+    def silent(self, timeout_s: float) -> None:
+        """Something was owed, and did not come."""
+        raise NotImplementedError
+
+    def nonsense(self, error: Exception) -> WorkerError:
+        """Give the error for a channel that holds what is no frame."""
+        raise NotImplementedError
+
+    def closing(self) -> None:
+        """Its channel is closed."""
+
+    def death(self) -> CorralError:
+        """Why it is over, where nobody ended it."""
+        raise NotImplementedError
+
+    def ended(self, error: CorralError, *, known: bool) -> None:
+        """Tell whoever waits for it; `known`: it was given up before."""
+        raise NotImplementedError
+
+
+class _Waiting(Role):
+    """A process that has no role yet."""
+
+    def __init__(self, process: "ChildProcess") -> None:
+        self._process = process
+
+    def receive(self, message: bytes) -> None:
+        """Nothing is to come."""
+        raise FrameError(f"{len(message)} bytes that nobody asked for")
+
+    def nonsense(self, error: Exception) -> WorkerError:
+        """Give the error for a channel that holds what is no frame."""
+        return WorkerError(f"a spare process sent what is no frame: {error}")
+
+    def death(self) -> CorralError:
+        """Why it is over."""
+        return WorkerDiedError("a spare", self._process.exit_status, self._process.last_words)
+
+    def ended(self, error: CorralError, *, known: bool) -> None:
+        """Log an end that nobody ordered."""
+        if not known or self._process.cause is not None:
+            logger.warning("%s (pid %d)", error, self._process.pid)
 
 
 class ChildProcess(asyncio.Protocol):
     """Starts with `await start()`; over when `gone` is done.
 
     Args:
-        module: What it runs.
+        setup: What all processes of a server share.
 
     Attributes:
+        setup: Likewise.
+        role: What it does; who gives it one hears of all that comes from then on.
+        writer: Sends it messages.
+        watchdog: Tells the role when nothing comes.
+        cause: Why it was ended, where that was told.
         lost: Done as soon as it takes no more work: it was killed, or its channel is closed.
         gone: Done when the process is over and its memory free.
     """
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.setup = setup
         loop = asyncio.get_running_loop()
+        self.role: Role = _Waiting(self)
+        self.writer = Writer()
+        self.watchdog = Watchdog(self._silent)
+        self.cause: CorralError | None = None
         self.lost: asyncio.Future[None] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
         self._assembler = framing.Assembler()
-        self._writer = Writer()
-        self._watchdog = Watchdog(self._silent)
-        self._cause: CorralError | None = None
+        self._is_greeted = False
         self._process: subprocess.Popen[bytes]
         self._tail: OutputTail
         self._ending: asyncio.Task[None] | None = None
-
-    # ---------------------------------------------------------------- what kinds of them differ in
-
-    def _argument(self, descriptor: int) -> str:
-        """Give what it is told on its command line; its end of the channel is `descriptor`."""
-        raise NotImplementedError
-
-    def _receive(self, message: bytes) -> None:
-        """Take one message of its channel.
-
-        Raises:
-            msgspec.MsgspecError: If it is none.
-        """
-        raise NotImplementedError
-
-    def _silent(self, timeout_s: float) -> None:
-        """Something was owed, and did not come."""
-        raise NotImplementedError
-
-    def _said_nonsense(self, error: Exception) -> WorkerError:
-        """Give the error for a channel that holds what is no frame."""
-        raise NotImplementedError
-
-    def _closing(self) -> None:
-        """Its channel is closed."""
-
-    def _death(self) -> CorralError:
-        """Why it is over."""
-        raise NotImplementedError
-
-    def _ended(self, error: CorralError, *, known: bool) -> None:
-        """Tell whoever waits for it; `known`: it was given up before."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------------- life and death
 
@@ -113,7 +155,7 @@ class ChildProcess(asyncio.Protocol):
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 # Without -P a file of the working directory could stand in for any module.
-                [sys.executable, "-P", "-m", self._module, self._argument(theirs.fileno())],
+                [sys.executable, "-P", "-m", MODULE, self.setup.argument(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
@@ -133,6 +175,11 @@ class ChildProcess(asyncio.Protocol):
         return self._process.pid
 
     @property
+    def exit_status(self) -> int | None:
+        """How it ended; None: it runs, or that is not known yet."""
+        return self._process.returncode
+
+    @property
     def is_over(self) -> bool:
         """Whether it ended, noticed or not. It is not reaped by this: its id stays its own."""
         if self.lost.done() or not hasattr(os, "waitid"):
@@ -149,10 +196,14 @@ class ChildProcess(asyncio.Protocol):
 
     def kill(self, cause: CorralError | None = None) -> None:
         """End it now; what is open fails with `cause`, or as with any death."""
-        self._cause = self._cause or cause
+        self.cause = self.cause or cause
         self._lose()
         if self._ending is None:
             self._kill_all()
+
+    def end(self) -> CorralError:
+        """Give what to tell those who wait for one that is over."""
+        return self.cause or self.role.death()
 
     async def stop(self, cause: CorralError | None = None) -> None:
         """Kill it and wait until it is gone and its memory free."""
@@ -168,49 +219,64 @@ class ChildProcess(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
+    def _silent(self, timeout_s: float) -> None:
+        self.role.silent(timeout_s)  # of whoever has it by then
+
     # ------------------------------------------------------------------------------ the channel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The channel is open."""
         # No isinstance: uvloop's transports are no subclasses of asyncio's.
-        self._writer.open(cast("asyncio.Transport", transport))
+        self.writer.open(cast("asyncio.Transport", transport))
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
-        self._writer.pause()
+        self.writer.pause()
 
     def resume_writing(self) -> None:
         """It has room again."""
-        self._writer.resume()
+        self.writer.resume()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames; those of a process that was given up are not looked at."""
         if self.lost.done():
             return
-        self._watchdog.heard()
+        self.watchdog.heard()
         try:
             for message in self._assembler.feed(data):
-                self._receive(message)
+                if self._is_greeted:
+                    self.role.receive(message)
+                else:
+                    self._greet(message)
         except (FrameError, msgspec.MsgspecError) as error:
-            self.kill(self._said_nonsense(error))
+            self.kill(self.role.nonsense(error))
+
+    def _greet(self, message: bytes) -> None:
+        self._is_greeted = True
+        version = decode_hello(message).api_version
+        if version != API_VERSION:
+            self.kill(WorkerError(f"a process of API {version}, this is {API_VERSION}"))
 
     # --------------------------------------------------------------------------------- the end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is closed: the process is over, or as good as."""
         del exc
-        self._writer.close()
-        self._watchdog.stop()
-        self._closing()
+        self.writer.close()
+        self.watchdog.stop()
+        self.role.closing()
         self._kill_all()  # it may hang on its way out
         self._ending = asyncio.get_running_loop().create_task(self._end(known=self.lost.done()))
         self._lose()
 
     async def _end(self, *, known: bool) -> None:
         # The pool's threads, one of which could wait for it, may all be busy for long.
-        while self._process.poll() is None:  # noqa: ASYNC110 - a process sets no event
-            await asyncio.sleep(REAP_INTERVAL_S)
+        for wait_s in itertools.chain(REAP_INTERVALS_S, itertools.repeat(REAP_INTERVALS_S[-1])):
+            if self._process.poll() is not None:
+                break
+            await asyncio.sleep(wait_s)
         with contextlib.suppress(TimeoutError):  # what it printed last tells why
             await asyncio.wait_for(asyncio.shield(self._tail.closed), LAST_WORDS_S)
         self._tail.close()
-        self._ended(self._death(), known=known)
+        self.gone.set_result(None)
+        self.role.ended(self.end(), known=known)

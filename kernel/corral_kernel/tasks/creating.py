@@ -8,7 +8,7 @@ from corral_kernel.contracts import MadeFile
 from corral_kernel.errors import CorralError
 from corral_kernel.store.steps import NeedsTask, Progress, Steps
 from corral_kernel.tasks.messages import Made
-from corral_kernel.tasks.process import TaskLimits, run_task
+from corral_kernel.tasks.process import Tasks
 from corral_kernel.tasks.turns import Turns
 from corral_kernel.threads import to_its_end
 
@@ -18,7 +18,7 @@ _Step = Progress | NeedsTask | None
 
 
 async def carry_out(
-    steps: Steps[None], limits: TaskLimits, turns: Turns
+    steps: Steps[None], tasks: Tasks, turns: Turns
 ) -> AsyncGenerator[Progress, None]:
     """Take all steps; gives what clients are told.
 
@@ -27,7 +27,7 @@ async def carry_out(
 
     Args:
         steps: Of `store.create_model`.
-        limits: Of task processes.
+        tasks: Of this server.
         turns: The line that tasks wait in.
 
     Raises:
@@ -43,7 +43,7 @@ async def carry_out(
                 continue
             made: tuple[MadeFile, ...] = ()
             try:
-                async with contextlib.aclosing(_done(step, limits, turns, place)) as doing:
+                async with contextlib.aclosing(_done(step, tasks, turns, place)) as doing:
                     async for told in doing:
                         if isinstance(told, Made):
                             made = told.files
@@ -58,7 +58,7 @@ async def carry_out(
 
 
 async def _done(
-    step: NeedsTask, limits: TaskLimits, turns: Turns, place: int
+    step: NeedsTask, tasks: Tasks, turns: Turns, place: int
 ) -> AsyncGenerator[Progress | Made, None]:
     """Do a task when it is its turn; gives what is new and, last, what was made."""
     if turns.all_taken:
@@ -67,7 +67,7 @@ async def _done(
     try:
         last = step.shown
         yield last
-        running = run_task(step.task, step.doing, limits, turn.end)
+        running = tasks.run(step.task, step.doing, turn.end)
         async with contextlib.aclosing(running):
             async for told in running:
                 if isinstance(told, Made):

@@ -1,25 +1,16 @@
 """What the server and a task process tell each other, in the frames of `corral_kernel.frames`."""
 
 import msgspec
-from msgspec import Struct
 
 from corral_kernel.contracts import FileRef, MadeFile, Source
-from corral_kernel.frames import Frame, Hello
-
-
-class TaskSetup(Struct, frozen=True, kw_only=True):
-    """What a task process is told on its command line; see `worker.setup.Setup`."""
-
-    descriptor: int
-    parent: int
-    debug: bool = False
+from corral_kernel.frames import Frame
 
 
 class Task(Frame, frozen=True, kw_only=True):
     """Work for one converter or quantizer; answered by `Working` frames, then `Made` or `Failed`.
 
     Args:
-        plugin: That gives it, the only one that is loaded.
+        plugin: That gives it.
         maker: Its name.
         source: What is to be worked on, as the offer knew it.
         private: What the offer told.
@@ -72,7 +63,6 @@ class TaskFailed(Frame, frozen=True, kw_only=True, tag="task_failed"):
 
 
 AnyTask = Convert | Quantize
-FromTask = Hello | Working | Made | TaskFailed
+FromTask = Working | Made | TaskFailed
 
-decode_to_task = msgspec.msgpack.Decoder(AnyTask).decode
 decode_from_task = msgspec.msgpack.Decoder(FromTask).decode

@@ -1,8 +1,7 @@
-"""What a task process does from its start to its end: one task."""
+"""What a process does of a task: all of it, once."""
 
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,10 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from corral_kernel import API_VERSION
 from corral_kernel.contracts import MadeFile, Work
 from corral_kernel.errors import CorralError, OutOfMemoryError, PluginError, TaskError
-from corral_kernel.frames import Hello
 from corral_kernel.given import ANYTHING
 from corral_kernel.plugins import Plugin, Plugins
 from corral_kernel.tasks.messages import (
@@ -22,12 +19,9 @@ from corral_kernel.tasks.messages import (
     Convert,
     Made,
     TaskFailed,
-    TaskSetup,
     Working,
-    decode_to_task,
 )
 from corral_kernel.worker.channel import Channel
-from corral_kernel.worker.startup import begin, finish
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -38,20 +32,15 @@ REPORT_INTERVAL_S = 0.1
 EXIT_FAILED = 65
 
 
-def main(argument: str) -> None:
-    """Run a task process; `argument` is a `TaskSetup` as JSON."""
-    setup = msgspec.json.decode(argument, type=TaskSetup)
-    channel = Channel(begin(setup.parent, setup.descriptor, debug=setup.debug))
+def do_task(task: AnyTask, plugins: Plugins, channel: Channel) -> int:
+    """Do a task, and send how it ends; gives an exit status.
+
+    Args:
+        task: To be done.
+        plugins: Of this process.
+        channel: To the server.
+    """
     os.nice(NICENESS)
-    tasks: queue.SimpleQueue[AnyTask] = queue.SimpleQueue()
-    channel.send(Hello(api_version=API_VERSION, pid=os.getpid()))
-    channel.read_forever(decode_to_task, tasks.put)
-    task = tasks.get()
-    finish(_run(task, Plugins(only=(task.plugin,)), channel))
-
-
-def _run(task: AnyTask, plugins: Plugins, channel: Channel) -> int:
-    """Do a task; gives an exit status."""
     reporter = _Reporter(channel)
     try:
         made = tuple(_checked(_work(task, plugins, reporter.report)))
@@ -76,16 +65,16 @@ def _work(
         report=report,
     )
     if isinstance(task, Convert):
-        return _named(plugins.converters, task.maker).convert(work)
+        return _maker(plugins.converters, task).convert(work)
     imatrix = Path(task.imatrix) if task.imatrix else None
-    return _named(plugins.quantizers, task.maker).quantize(work, task.type_name, imatrix)
+    return _maker(plugins.quantizers, task).quantize(work, task.type_name, imatrix)
 
 
-def _named(makers: dict[str, tuple[Plugin, T]], name: str) -> T:
-    found = makers.get(name)
-    if found is None:
-        raise PluginError(f"{name!r} is not installed here any more")
-    return found[1]
+def _maker(makers: dict[str, tuple[Plugin, T]], task: AnyTask) -> T:
+    plugin, maker = makers.get(task.maker, (None, None))
+    if plugin is None or maker is None or plugin.name != task.plugin:
+        raise PluginError(f"{task.maker!r} is not installed here any more")
+    return maker
 
 
 def _checked(made: Any) -> Sequence[MadeFile]:

@@ -2,7 +2,7 @@
 
 import sys
 
-from corral_kernel.worker.process import main
+from corral_kernel.worker.beginning import main
 
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The other end of the channel: a worker's, or a task process's."""
+"""The other end of the channel: that of a process which the server started."""
 
 import logging
 import os

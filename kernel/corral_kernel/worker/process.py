@@ -1,14 +1,10 @@
-"""What a worker process does from its start to its end."""
+"""What a worker does from its load to its end."""
 
 import logging
 import os
-import queue
-import sys
 import time
 from collections.abc import Callable
 from typing import assert_never
-
-import msgspec
 
 from corral_kernel import API_VERSION, frames
 from corral_kernel.contracts import LoadRequest
@@ -26,14 +22,10 @@ from corral_kernel.plugins import Plugins
 from corral_kernel.worker.channel import Channel
 from corral_kernel.worker.intake import AnyLoop, Intake, intake_for
 from corral_kernel.worker.setup import Setup
-from corral_kernel.worker.startup import begin, finish
 from corral_kernel.worker.text_threads import Task, TextThreads
 
 logger = logging.getLogger(__name__)
 
-# Each native call that returns beside a thread running Python waits one interval: at the default
-# 5 ms a decode beside a rendering template takes twice its time, at this 0.2 ms more.
-SWITCH_INTERVAL_S = 0.0002
 REPORT_INTERVAL_S = 0.1
 EXIT_LOAD_FAILED = 65
 EXIT_ENGINE_FAILED = 70
@@ -52,16 +44,12 @@ class Worker:
         self._channel = channel
         self._plugins = plugins
         self._setup = setup
-        self._loads: queue.SimpleQueue[frames.Load] = queue.SimpleQueue()
         self._intake: Intake | None = None
         self._hold: FolderHold | None = None  # to the end of this process
         self._text = TextThreads(setup.text_deadline_s)
 
-    def run(self) -> int:
-        """Say hello, load, and run jobs; gives an exit status."""
-        self._channel.send(frames.Hello(api_version=API_VERSION, pid=os.getpid()))
-        self._channel.read_forever(frames.decode_to_worker, self._take)
-        load = self._loads.get()
+    def run(self, load: frames.Load) -> int:
+        """Load, and run jobs; gives an exit status."""
         try:
             self._intake = intake = self._load(load)
         except Exception as error:
@@ -112,10 +100,8 @@ class Worker:
 
     # ------------------------------------------------------------------- on the reader thread
 
-    def _take(self, message: frames.ToWorker) -> None:
-        if isinstance(message, frames.Load):
-            self._loads.put(message)
-            return
+    def take(self, message: frames.ForJobs) -> None:
+        """Take a message about jobs, which come after `Loaded`."""
         intake = self._intake
         assert intake is not None, "jobs come after `Loaded`"
         loop = intake.loop
@@ -162,13 +148,3 @@ def _load_code(error: Exception) -> str:
     if isinstance(error, CorralError):
         return error.code
     return OutOfMemoryError.code if isinstance(error, MemoryError) else LoadError.code
-
-
-def main(argument: str) -> None:
-    """Run a worker; `argument` is a `Setup` as JSON."""
-    setup = msgspec.json.decode(argument, type=Setup)
-    channel = Channel(begin(setup.parent, setup.descriptor, debug=setup.debug))
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    plugins = Plugins(setup.only, setup.disabled)
-    worker = Worker(channel, plugins, setup)
-    finish(worker.run())

@@ -601,16 +601,16 @@ async def test_closing_ends_everything_at_any_time(
 async def test_a_spare_worker_is_kept_and_taken(start_scheduler: Start, tools: Any) -> None:
     scheduler = start_scheduler()
     scheduler.start()
-    await tools.until(lambda: scheduler._spare._worker is not None)
-    spare = scheduler._spare._worker
+    await tools.until(lambda: scheduler.spare._process is not None)
+    spare = scheduler.spare._process
     instance = await use(scheduler, tools.want())
-    assert instance.worker is spare
-    await tools.until(lambda: scheduler._spare._worker not in (None, spare))
+    assert instance.worker.process is spare
+    await tools.until(lambda: scheduler.spare._process not in (None, spare))
 
 
 async def test_a_spare_that_died_is_not_taken(start_scheduler: Start, tools: Any) -> None:
     scheduler = start_scheduler()
     scheduler.start()
-    await tools.until(lambda: scheduler._spare._worker is not None)
-    await scheduler._spare._worker.stop()
+    await tools.until(lambda: scheduler.spare._process is not None)
+    await scheduler.spare._process.stop()
     await use(scheduler, tools.want())

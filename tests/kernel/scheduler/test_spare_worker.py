@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from corral_kernel.scheduler import Scheduler, spare
-from corral_kernel.supervisor import WorkerProcess
+from corral_kernel.scheduler import Scheduler
+from corral_kernel.supervisor import ChildProcess, spare
 
 Start = Callable[..., Scheduler]
 
 
-def waiting(scheduler: Scheduler) -> WorkerProcess | None:
-    return scheduler._spare._worker
+def waiting(scheduler: Scheduler) -> ChildProcess | None:
+    return scheduler.spare._process
 
 
-async def another(scheduler: Scheduler, tools: Any, than: WorkerProcess | None) -> WorkerProcess:
+async def another(scheduler: Scheduler, tools: Any, than: ChildProcess | None) -> ChildProcess:
     await tools.until(lambda: waiting(scheduler) not in (None, than))
     worker = waiting(scheduler)
     assert worker is not None
@@ -35,7 +35,7 @@ async def test_a_spare_that_is_killed_is_replaced_before_anybody_needs_it(
     second = await another(scheduler, tools, first)
     assert first.gone.done()
     lease = await scheduler.acquire(tools.want(), None)
-    assert lease._instance.worker is second
+    assert lease._instance.worker.process is second
     assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
 
 
@@ -50,7 +50,7 @@ async def test_a_spare_whose_death_nobody_has_noticed_yet_is_not_taken(
     os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - see above
     assert not first.lost.done()
     lease = await scheduler.acquire(tools.want(), None)
-    assert lease._instance.worker is not first
+    assert lease._instance.worker.process is not first
     assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
 
 
@@ -63,7 +63,7 @@ async def test_spares_that_keep_dying_are_started_ever_more_rarely(
     call_later = loop.call_later
 
     def noting(delay: float, callback: Any, *args: Any) -> Any:
-        if callback == scheduler._spare._begin:
+        if callback == scheduler.spare._begin:
             delays.append(delay)
         return call_later(delay, callback, *args)
 
@@ -76,11 +76,11 @@ async def test_spares_that_keep_dying_are_started_ever_more_rarely(
         worker.kill()
     await tools.until(lambda: len(delays) == 5)
     assert delays == [0.01, 0.02, 0.04, 0.08, 0.16]
-    scheduler._spare._deaths = 1000
-    scheduler._spare._timer = None
-    scheduler._spare.prepare()
+    scheduler.spare._deaths = 1000
+    scheduler.spare._timer = None
+    scheduler.spare.prepare()
     assert delays[-1] == spare.MOST_DELAY_S
-    scheduler._spare._timer.cancel()
+    scheduler.spare._timer.cancel()
 
 
 async def test_a_spare_that_is_taken_ends_the_count_of_deaths(
@@ -91,9 +91,9 @@ async def test_a_spare_that_is_taken_ends_the_count_of_deaths(
     first = await another(scheduler, tools, None)
     first.kill()
     await another(scheduler, tools, first)
-    assert scheduler._spare._deaths == 1
+    assert scheduler.spare._deaths == 1
     (await scheduler.acquire(tools.want(), None)).release()
-    assert scheduler._spare._deaths == 0
+    assert scheduler.spare._deaths == 0
 
 
 async def test_a_worker_that_was_taken_and_dies_is_no_spare(
@@ -117,4 +117,4 @@ async def test_closing_ends_a_spare_and_starts_no_other(start_scheduler: Start, 
     await scheduler.close()
     assert first.gone.done()
     assert waiting(scheduler) is None
-    assert scheduler._spare._timer is None
+    assert scheduler.spare._timer is None

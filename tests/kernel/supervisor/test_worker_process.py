@@ -26,7 +26,13 @@ from corral_kernel.errors import (
     WorkerError,
     WorkerHungError,
 )
-from corral_kernel.supervisor import JobLimits, JobStream, WorkerProcess, WorkerSetup
+from corral_kernel.supervisor import (
+    ChildProcess,
+    JobLimits,
+    JobStream,
+    WorkerProcess,
+    WorkerSetup,
+)
 
 Start = Callable[..., Awaitable[WorkerProcess]]
 ONLY = ("echo", "chat")
@@ -185,7 +191,7 @@ async def test_a_flood_of_output_disturbs_nobody(start_worker: Start, tools: Any
     worker = await start_worker(echo_flood_bytes=20_000_000)
     assert await tools.text_of(worker.submit(tools.generate("abc"))) == "abc"
     assert worker.last_words.startswith("echo floods its output")
-    assert len(worker._tail._tail) < 1 << 18
+    assert len(worker.process._tail._tail) < 1 << 18
 
 
 async def test_output_is_logged_up_to_a_rate(
@@ -228,7 +234,7 @@ async def test_a_cancelled_job_that_never_ends_costs_the_worker_its_life(
     streams = [worker.submit(tools.generate("a" * 1000)) for _ in range(2)]
     for stream in streams:
         await tools.first_text(stream)
-    monkeypatch.setattr(worker._writer, "send_after", lambda *_: None)  # the message is lost
+    monkeypatch.setattr(worker.process.writer, "send_after", lambda *_: None)  # the message is lost
     streams[0].cancel()
     assert isinstance(await error_of(streams[1]), WorkerHungError)
 
@@ -237,7 +243,7 @@ async def test_what_is_no_frame_ends_the_worker(start_worker: Start, tools: Any)
     worker = await start_worker(echo_step_ms=2)
     stream = worker.submit(tools.generate("a" * 500))
     await tools.first_text(stream)
-    worker.data_received(b"\0\0\0\0garbage")
+    worker.process.data_received(b"\0\0\0\0garbage")
     error = await error_of(stream)
     assert type(error) is WorkerError
     assert "what is no frame" in str(error)
@@ -261,14 +267,14 @@ async def cancel_overtakes(worker: WorkerProcess, tools: Any) -> None:
     dropped = long[1]
     dropped.cancel()
     short.cancel()
-    assert worker._writer._sending
+    assert worker.process.writer._sending
     ended = asyncio.Event()
     short.on_end(ended.set)
     await ended.wait()
-    assert worker._writer._sending, "the cancel came before the end of the long ones"
+    assert worker.process.writer._sending, "the cancel came before the end of the long ones"
     assert isinstance(await error_of(long[0]), RemoteJobError)  # over the context
     assert isinstance(await error_of(dropped), CancelledJobError)
-    assert not worker._writer._sending
+    assert not worker.process.writer._sending
     assert not worker._jobs
 
 
@@ -288,8 +294,9 @@ def test_a_cancel_overtakes_long_messages_on_the_server_s_own_event_loop(
     servers_loop: Callable[[], asyncio.AbstractEventLoop], tools: Any, nothing_left: None
 ) -> None:
     async def run() -> None:
-        worker = WorkerProcess(WorkerSetup(only=ONLY))
-        await worker.start()
+        process = ChildProcess(WorkerSetup(only=ONLY))
+        await process.start()
+        worker = WorkerProcess(process)
         await worker.load("echo", tools.load())
         await cancel_overtakes(worker, tools)
         await worker.stop()
@@ -307,7 +314,7 @@ async def test_a_worker_that_dies_amid_a_long_message_leaves_nothing_behind(
     await asyncio.sleep(0)
     os.kill(worker.pid, signal.SIGKILL)
     assert isinstance(await error_of(stream), WorkerDiedError)
-    await tools.until(lambda: not worker._writer._sending)
+    await tools.until(lambda: not worker.process.writer._sending)
 
 
 async def test_a_reader_that_stalls_has_its_job_paused_then_cancelled_and_nobody_else_notices(
@@ -347,7 +354,7 @@ async def test_a_program_that_cannot_be_started_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(OSError, match="/nonexistent/python"):
-        await WorkerProcess(WorkerSetup()).start()
+        await ChildProcess(WorkerSetup()).start()
 
 
 async def test_files_of_the_working_directory_stand_in_for_no_module(

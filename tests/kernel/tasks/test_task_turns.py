@@ -12,7 +12,7 @@ from corral_kernel.errors import QueueFullError
 from corral_kernel.store.steps import NeedsTask, Progress, Steps
 from corral_kernel.tasks.creating import WAITING, carry_out
 from corral_kernel.tasks.messages import Convert
-from corral_kernel.tasks.process import TaskLimits
+from corral_kernel.tasks.process import Tasks
 from corral_kernel.tasks.turns import Turn, Turns
 
 MOST_WAITING = 4
@@ -96,7 +96,7 @@ async def test_a_line_has_an_end() -> None:
 
 @pytest.fixture
 def creation(
-    making_plugin: Path, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    making_plugin: Path, wide: Path, tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Turns], AsyncIterator[Progress]]:
     """Begin to copy a model in a process of its own."""
     monkeypatch.setenv("PYTHONPATH", str(making_plugin))
@@ -120,7 +120,7 @@ def creation(
         assert (yield NeedsTask(task, "converting m", Progress("converting model", total=100)))
         yield Progress("success")
 
-    return lambda turns: carry_out(steps(), TaskLimits(), turns)
+    return lambda turns: carry_out(steps(), tasks, turns)
 
 
 async def test_who_waits_is_told_so(

@@ -16,6 +16,8 @@ from corral_kernel import frames, framing
 from corral_kernel.worker.setup import Setup
 
 LIMIT_S = 60.0
+FromProcess = frames.Hello | frames.FromWorker
+decode = msgspec.msgpack.Decoder(FromProcess).decode
 
 
 class RawWorker:
@@ -44,7 +46,7 @@ class RawWorker:
         self.events: list[frames.JobEvent] = []
         self.empty_steps = 0
         self._assembler = framing.Assembler()
-        self._messages: list[frames.FromWorker] = []
+        self._messages: list[FromProcess] = []
         self._stream = 0
 
     def send(self, *messages: frames.ToWorker) -> None:
@@ -53,19 +55,19 @@ class RawWorker:
             for frame in framing.to_frames(frames.encode(message), self._stream):
                 self.socket.sendall(frame)
 
-    def receive(self) -> frames.FromWorker:
+    def receive(self) -> FromProcess:
         while not self._messages:
             data = self.socket.recv(1 << 18)
             if not data:
                 raise EOFError
-            self._messages += map(frames.decode_from_worker, self._assembler.feed(data))
+            self._messages += map(decode, self._assembler.feed(data))
         message = self._messages.pop(0)
         if isinstance(message, frames.Step):
             self.events += message.events
             self.empty_steps += not message.events
         return message
 
-    def load(self, load: frames.Load) -> frames.FromWorker:
+    def load(self, load: frames.Load) -> FromProcess:
         """Load, and give the answer."""
         assert isinstance(self.receive(), frames.Hello)
         self.send(load)

@@ -10,8 +10,8 @@ import pytest
 
 from corral_kernel.errors import SamplerFailedError
 from corral_kernel.sampling.failures import OverrunError
+from corral_kernel.worker.beginning import SWITCH_INTERVAL_S
 from corral_kernel.worker.guard import LOOKS, Guard
-from corral_kernel.worker.process import SWITCH_INTERVAL_S
 
 LATE = r"a sampler failed: it took over 0\.05 s \(CORRAL_SAMPLER_TIMEOUT\)"
 

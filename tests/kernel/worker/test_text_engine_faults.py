@@ -20,7 +20,13 @@ from corral_kernel.errors import (
     WorkerHungError,
 )
 from corral_kernel.options import RequestOptions
-from corral_kernel.supervisor import JobLimits, JobStream, WorkerProcess, WorkerSetup
+from corral_kernel.supervisor import (
+    ChildProcess,
+    JobLimits,
+    JobStream,
+    WorkerProcess,
+    WorkerSetup,
+)
 
 Start = Callable[..., Any]
 ONLY = ("chatter", "chat")
@@ -36,8 +42,9 @@ async def start(
     started: list[WorkerProcess] = []
 
     async def start(slots: int = 8, **setup: Any) -> WorkerProcess:
-        worker = WorkerProcess(WorkerSetup(only=ONLY, **setup))
-        await worker.start()
+        process = ChildProcess(WorkerSetup(only=ONLY, **setup))
+        await process.start()
+        worker = WorkerProcess(process)
         started.append(worker)
         claim = Claim(
             backend="chatter",

@@ -158,9 +158,10 @@ def test_a_worker_ends_with_its_parent_while_its_channel_is_open(
 def self_load(channel: socket.socket, load: frames.Load) -> None:
     channel.sendall(b"".join(framing.to_frames(frames.encode(load), 0)))
     assembler = framing.Assembler()
+    decode = msgspec.msgpack.Decoder(frames.Hello | frames.FromWorker).decode
     while True:
         for message in assembler.feed(channel.recv(1 << 16)):
-            if isinstance(frames.decode_from_worker(message), frames.Loaded):
+            if isinstance(decode(message), frames.Loaded):
                 return
 
 
