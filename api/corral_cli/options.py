@@ -55,7 +55,7 @@ def options(call: Call) -> None:
         found = client.get("/api/options", Options).options
     if not call.args:
         header = ("NAME", "TYPE", "DEFAULT", "LOAD-TIME", "OWNER", "DESCRIPTION")
-        sys.stdout.write(table.render([header, *map(_row, found)]))
+        sys.stdout.write(table.flowing([header, *map(_row, found)]))
         return
     named = [option for option in found if option.name == call.args[0]]
     if not named:
@@ -97,7 +97,7 @@ def unknown(what: str, name: str, names: list[str]) -> CommandError:
 
 def section(title: str, rows: list[tuple[str, ...]]) -> str:
     """Lay out one section of a page about one thing."""
-    return f"  {title}\n{table.render([('', *row) for row in rows])}\n"
+    return f"  {title}\n{table.flowing([('', *row) for row in rows])}\n"
 
 
 def bounds(field: Field) -> str:

@@ -42,7 +42,7 @@ def _list() -> None:
     with connect() as client:
         found = client.get("/api/quantizers", wire.Quantizers).types or []
     header = ("NAME", "BITS", "IMATRIX", "QUANTIZERS", "DESCRIPTION")
-    sys.stdout.write(table.render([header, *map(_row, found)], cut=True))
+    sys.stdout.write(table.flowing([header, *map(_row, found)]))
 
 
 def _row(kind: wire.QuantizationType) -> tuple[str, ...]:

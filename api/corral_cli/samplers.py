@@ -41,7 +41,7 @@ def samplers(call: Call) -> None:
         found = client.get("/api/samplers", Samplers).samplers
     if not call.args:
         header = ("NAME", "PLACE", "DEFAULT", "PLUGIN", "FIELDS", "DESCRIPTION")
-        sys.stdout.write(table.render([header, *map(_row, found)]))
+        sys.stdout.write(table.flowing([header, *map(_row, found)]))
         return
     for sampler in found:
         if sampler.name == call.args[0]:

@@ -139,3 +139,62 @@ def test_a_terminal_gets_of_a_long_last_cell_what_its_row_has_room_for(
     monkeypatch.setenv("COLUMNS", str(columns))
     assert table.render(rows, cut=True) == f"A    B\na    {last}\n"
     assert "x" * 90 in table.render(rows)
+
+
+PROSE = [("NAME", "TYPE", "WHAT"), ("a-name", "a kind", "words that go on for a while yet")]
+FLOWING = {
+    "all fits": (
+        52,
+        ["NAME      TYPE      WHAT", "a-name    a kind    words that go on for a while yet"],
+    ),
+    "beside the others": (
+        48,
+        [
+            "NAME      TYPE      WHAT",
+            "a-name    a kind    words that go on for a while",
+            "                    yet",
+        ],
+    ),
+    "below them": (
+        22,
+        [
+            "NAME      TYPE",
+            "    WHAT",
+            "a-name    a kind",
+            "    words that go on",
+            "    for a while yet",
+        ],
+    ),
+    "several below": (
+        14,
+        [
+            "NAME",
+            "    TYPE: WHAT",
+            "a-name",
+            "    a kind:",
+            "    words that",
+            "    go on for",
+            "    a while",
+            "    yet",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("columns", "text"), FLOWING.values(), ids=FLOWING)
+def test_prose_that_has_no_room_goes_on_below(
+    monkeypatch: pytest.MonkeyPatch, columns: int, text: list[str]
+) -> None:
+    assert table.flowing(PROSE) == table.render(PROSE)  # a file or a pipe gets all of it
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert table.flowing(PROSE).splitlines() == text
+    assert max(map(len, text)) <= columns
+
+
+def test_what_goes_below_an_indented_row_is_indented_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    assert table.flowing([("", "name", "a few words")]) == "    name\n        a few words\n"
