@@ -69,7 +69,7 @@ async def test_a_second_death_is_the_answer_and_the_next_request_works(
 async def test_a_death_after_the_first_piece_is_the_answer(
     start_kernel: Start, begun: list[str]
 ) -> None:
-    kernel = await start_kernel(CORRAL_STREAM_INTERVAL="0")  # each piece is sent at once
+    kernel = await start_kernel(STREAM_INTERVAL="0")  # each piece is sent at once
     kernel.create("m", echo_die_at=5, echo_die_prompt="a")
     completion = await kernel.begin("m", "a" * 50)
     got: list[Text] = []
