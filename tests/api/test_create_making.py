@@ -283,14 +283,14 @@ def test_a_split_model_answers_as_the_whole_one(
     assert kitchen.answer("split") == kitchen.answer("wide")
 
 
-def lora(path: Path) -> Path:
-    """An adapter that changes what a wide model says."""
+def lora(path: Path, width: int = 256) -> Path:
+    """An adapter that changes what a wide model says; of another width it fits none."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 8.0)
     random = np.random.default_rng(3)
-    a, b = random.standard_normal((4, 256)), random.standard_normal((256, 4))
+    a, b = random.standard_normal((4, width)), random.standard_normal((width, 4))
     writer.add_tensor("blk.0.attn_output.weight.lora_a", a.astype(np.float32))
     writer.add_tensor("blk.0.attn_output.weight.lora_b", b.astype(np.float32))
     writer.write_header_to_file()
@@ -319,8 +319,10 @@ def test_a_quantized_model_keeps_its_adapter(kitchen: Kitchen, tmp_path: Path) -
     assert kitchen.answer("q") != kitchen.answer("q-adapted")
 
 
-def test_an_adapter_s_trouble_is_a_400(kitchen: Kitchen, wide: Path) -> None:
+def test_an_adapter_s_trouble_is_a_400(kitchen: Kitchen, wide: Path, tmp_path: Path) -> None:
+    narrow = lora(tmp_path / "narrow.gguf", width=128)
     for adapters, words in (
+        ({"a.gguf": kitchen.upload(narrow)}, "adapter 'a.gguf': it is for another model"),
         ({"a.gguf": kitchen.upload(wide)}, "adapter 'a.gguf' is no adapter"),
         (kitchen.recipe("fail", wide), "the numbers of the model make no sense"),
         ({"a.gguf": "sha256:" + "0" * 64}, "no such file or directory"),

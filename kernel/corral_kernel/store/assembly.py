@@ -215,10 +215,8 @@ class Assembly:
             return ""
         if not any(self._layers.begins(layer.digest, _UNTOLD) for layer in weights):
             return ""
-        return (
-            "warning: a file of this format does not tell its architecture: add a line such as "
-            "PARAMETER model_type gptj, or send model_type among the options of each request"
-        )
+        # Short enough for a line of a terminal.
+        return "warning: add PARAMETER model_type: the file does not tell its architecture"
 
     def complete(self, config: ModelConfig) -> ModelConfig:
         """Fill in what the weights say wherever the config says nothing."""

@@ -277,7 +277,7 @@ def test_a_file_that_does_not_tell_its_architecture_is_warned_of_until_somebody_
 
     files, named = {"weights": upload(LEGACY)}, {"model_type": "gpt2"}
     (words,) = warnings(files=files)
-    assert "add a line such as PARAMETER model_type gptj" in words
+    assert words == "warning: add PARAMETER model_type: the file does not tell its architecture"
     assert warnings(base="m", system="still nameless") == [words]
     assert warnings(base="m", parameters=named) == []
     assert warnings(files=files, parameters=named) == []
