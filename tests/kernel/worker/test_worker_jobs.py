@@ -191,7 +191,7 @@ def test_a_job_that_was_paused_and_resumed_while_it_waited_runs(
 def test_a_template_over_its_deadline_fails_its_job_alone(
     raw_worker: Start, tools: Any, job: Any
 ) -> None:
-    worker = raw_worker(tools.load(echo_step_ms=2), text_deadline_s=0.2)
+    worker = raw_worker(tools.load(echo_step_ms=2), text_deadline_s=1.0)
     worker.send(job(1, "a" * 200), *(job(n, prompt=HOSTILE) for n in range(2, 6)))
     worker.until_end(2, 3, 4, 5)
     assert {worker.of(n)[-1].code for n in range(2, 6)} == {"template"}
