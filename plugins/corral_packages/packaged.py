@@ -11,7 +11,6 @@ from msgspec import Meta, Struct
 
 from corral_kernel.errors import InvalidModelError
 from corral_kernel.gguf import GgufHeader
-from corral_kernel.lent import LentManifest, gguf_config
 from corral_kernel.models import LICENSE_TYPE, PARAMETERS_TYPE, WEIGHTS_TYPE, Layer, LentModel
 
 
@@ -61,6 +60,9 @@ class PackagedModel(Struct, frozen=True, kw_only=True):
 
     def lend(self, path: Path, header: GgufHeader) -> LentModel:
         """Describe the model as a manifest over its file and what else is said of it here."""
+        # Late: it brings the store along, and workers import this module too.
+        from corral_kernel.lent import LentManifest, gguf_config
+
         writing = LentManifest()
         writing.layers.append(Layer(WEIGHTS_TYPE, self.digest, self.size_bytes))
         if self.license:

@@ -52,6 +52,19 @@ def test_the_kernel_alone_loads_no_numpy() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_a_process_that_waits_has_neither_store_nor_http_nor_native_library() -> None:
+    code = (
+        "import json, sys, corral_kernel.worker.beginning, corral_kernel.plugins as kernel;"
+        "kernel.Plugins(); print(json.dumps(sorted(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    modules = set(json.loads(result.stdout))
+    assert (NATIVE - {"numpy"}).isdisjoint(modules)
+    assert not [name for name in modules if name.startswith("corral_kernel.store")]
+
+
 def hooks() -> list[str]:
     """Names in the order in which they are specified."""
     manager = pluggy.PluginManager("corral")

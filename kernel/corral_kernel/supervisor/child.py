@@ -6,7 +6,6 @@ given a role, which its first message tells it.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import signal
@@ -29,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 BUFFER_BYTES = 1 << 20
 MODULE = "corral_kernel.worker"
-REAP_INTERVALS_S = (0.0005, 0.001, 0.002, 0.005)
-"""How long to wait between looks whether a process is over; the last one from then on."""
+REAP_INTERVALS_S = (0.0005, 0.005)
+"""Between looks whether a process is over: the first, and the longest."""
 LAST_WORDS_S = 0.2
 """How long the output of a process that is over may take to arrive."""
 
@@ -271,10 +270,10 @@ class ChildProcess(asyncio.Protocol):
 
     async def _end(self, *, known: bool) -> None:
         # The pool's threads, one of which could wait for it, may all be busy for long.
-        for wait_s in itertools.chain(REAP_INTERVALS_S, itertools.repeat(REAP_INTERVALS_S[-1])):
-            if self._process.poll() is not None:
-                break
-            await asyncio.sleep(wait_s)
+        interval_s, longest_s = REAP_INTERVALS_S
+        while self._process.poll() is None:
+            await asyncio.sleep(interval_s)
+            interval_s = min(interval_s * 1.25, longest_s)
         with contextlib.suppress(TimeoutError):  # what it printed last tells why
             await asyncio.wait_for(asyncio.shield(self._tail.closed), LAST_WORDS_S)
         self._tail.close()
