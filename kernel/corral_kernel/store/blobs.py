@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,10 +31,10 @@ from corral_kernel.store.files import (
     sync_folder,
     write_all,
 )
+from corral_kernel.store.hashing import hashed
 
 _UNFINISHED_PREFIX = "sha256-"
 _CHUNK_BYTES = 1 << 20
-_HASH_BYTES = 1 << 18  # what is read again and again stays in the core's own cache
 _NOWHERE = frozenset(
     {errno.ENOENT, errno.ELOOP, errno.ENXIO}
 )  # no file, a link to itself, a device
@@ -126,17 +125,6 @@ class BlobWriter:
         trace: TracebackType | None,
     ) -> None:
         self.abort()
-
-
-def _hashed(file: FileIO) -> Generator[int, None, str]:
-    """Give the digest of a file; on the way the bytes that are read so far."""
-    hasher, done = hashlib.sha256(), 0
-    buffer = memoryview(bytearray(_HASH_BYTES))
-    while count := file.readinto(buffer):
-        hasher.update(buffer[:count])
-        done += count
-        yield done
-    return f"sha256:{hasher.hexdigest()}"
 
 
 def _size(path: Path) -> int | None:
@@ -287,7 +275,7 @@ class Blobs:
                     raise StoreError(f"{path.name} is no file")
                 os.fchmod(file.fileno(), FILE_MODE)
                 synced = syncing.submit(os.fsync, file.fileno())  # while it is read
-                digest = yield from _hashed(file)
+                digest = yield from hashed(file)
                 pin([digest])
                 if self.touch(digest):
                     return digest, False

@@ -24,6 +24,7 @@ from corral_kernel.store.files import (
     sweep_oldest,
     sweep_unfinished,
 )
+from corral_kernel.store.hashing import digest_of_file
 
 # Raise when the structs change: older entries then count as damaged.
 _FORMAT = b"corral01"
@@ -114,10 +115,10 @@ class DerivedCache:
         if self._read(mark) == digest.encode():
             return
         with open_regular(path) as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if f"sha256:{found}" != digest:
+            found = digest_of_file(stream)
+        if found != digest:
             raise InvalidModelError(
-                f"{path} of {owner} has the digest sha256:{found}, not {digest}: "
+                f"{path} of {owner} has the digest {found}, not {digest}: "
                 "it is damaged; put it there again"
             )
         self._save(mark, digest.encode())

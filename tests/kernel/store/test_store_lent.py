@@ -9,7 +9,7 @@ import pytest
 from corral_kernel.errors import InvalidModelError, ModelNotFoundError, ReadOnlyModelError
 from corral_kernel.models import LentModel
 from corral_kernel.names import ModelName
-from corral_kernel.store import CreateRequest, Store, create_model
+from corral_kernel.store import CreateRequest, Store, cache, create_model
 
 MODELS = Path(__file__).parents[2] / "models"
 OWNER = "the package llm-example (pip uninstall llm-example)"
@@ -83,8 +83,8 @@ def test_the_digest_of_a_lent_file_is_checked_once(
     store: Store, lender: Lender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed = []
-    real = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(args) or real(*args))
+    real = cache.digest_of_file
+    monkeypatch.setattr(cache, "digest_of_file", lambda file: hashed.append(file) or real(file))
     model = store.open(LENT)
     store.verify(model)
     store.verify(model)
