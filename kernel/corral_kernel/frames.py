@@ -21,6 +21,10 @@ class Frame(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 # ------------------------------------------------------------------------------ to the worker
 
 
+class Ping(Frame, frozen=True, kw_only=True, tag="ping"):
+    """Whether a process that waits lives and listens; answered by `Pong`."""
+
+
 class Load(Frame, frozen=True, kw_only=True, tag="load"):
     """Load a model; answered by `Loading` frames, then `Loaded` or `LoadFailed`. The first frame.
 
@@ -198,6 +202,10 @@ ToWorker = Load | ForJobs
 # ---------------------------------------------------------------------------- from the worker
 
 
+class Pong(Frame, frozen=True, kw_only=True, tag="pong"):
+    """It does: the answer to `Ping`."""
+
+
 class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
     """The process is up and waits for its first message, a `Load` or a task. The first frame."""
 
@@ -361,4 +369,5 @@ FromWorker = Loading | Loaded | LoadFailed | Step
 
 encode = msgspec.msgpack.Encoder().encode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
+decode_pong = msgspec.msgpack.Decoder(Pong).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -18,7 +18,7 @@ import msgspec
 
 from corral_kernel import API_VERSION, framing
 from corral_kernel.errors import CorralError, FrameError, WorkerDiedError, WorkerError
-from corral_kernel.frames import decode_hello
+from corral_kernel.frames import Ping, decode_hello, decode_pong
 from corral_kernel.supervisor.output_tail import OutputTail
 from corral_kernel.supervisor.setup import WorkerSetup
 from corral_kernel.supervisor.watchdog import Watchdog
@@ -71,10 +71,13 @@ class _Waiting(Role):
 
     def __init__(self, process: "ChildProcess") -> None:
         self._process = process
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def receive(self, message: bytes) -> None:
-        """Nothing is to come."""
-        raise FrameError(f"{len(message)} bytes that nobody asked for")
+        """Take the answer to a `Ping`; nothing else is to come."""
+        decode_pong(message)
+        if not self.answered.done():
+            self.answered.set_result(None)
 
     def nonsense(self, error: Exception) -> WorkerError:
         """Give the error for a channel that holds what is no frame."""
@@ -178,15 +181,15 @@ class ChildProcess(asyncio.Protocol):
         """How it ended; None: it runs, or that is not known yet."""
         return self._process.returncode
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it ended, noticed or not. It is not reaped by this: its id stays its own."""
-        if self.lost.done() or not hasattr(os, "waitid"):
-            return self.lost.done()
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
+    async def listens(self, timeout_s: float) -> bool:
+        """Whether it lives, for one without a role: it may be ending, and nobody sees that yet."""
+        assert isinstance(self.role, _Waiting), "it has no role yet"
+        answered = self.role.answered
+        self.writer.send(Ping())
+        await asyncio.wait(
+            (answered, self.lost), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        return answered.done() and not self.lost.done()
 
     @property
     def last_words(self) -> str:

@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 DELAY_S = 0.3
 """A new one is started this long after it is asked for: first whoever is served now."""
 
+ANSWER_S = 30.0
+"""A spare that says nothing for so long is not taken: it hangs, or is about to end."""
+
 MOST_DELAY_S = 60.0
 """Where one after the other dies, this long after the last in the end."""
 
@@ -62,13 +65,26 @@ class SpareProcess:
         """
         if self._starting is not None:
             await asyncio.shield(self._starting)
-        process = self._process
-        if process is not None and not process.is_over:
-            self._process = None
-            self._deaths = 0
-            return process
-        process = ChildProcess(self._setup)
-        await process.start()
+        process = await self._take_waiting()
+        if process is None:
+            process = ChildProcess(self._setup)
+            await process.start()
+        return process
+
+    async def _take_waiting(self) -> ChildProcess | None:
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        listens = False
+        try:
+            listens = await process.listens(ANSWER_S)
+        finally:
+            if not listens:
+                process.kill()
+                self._see_off(process)
+        if not listens:
+            return None
+        self._deaths = 0
         return process
 
     async def close(self) -> None:
@@ -101,7 +117,11 @@ class SpareProcess:
         """One ended; if it still waited here, another takes its place."""
         if process is self._process:
             self._process = None
-            self._dying.add(process)
-            process.gone.add_done_callback(lambda _: self._dying.discard(process))
+            self._see_off(process)
             self._deaths += 1
             self.prepare()
+
+    def _see_off(self, process: ChildProcess) -> None:
+        """Wait for the end of one at the latest when all is closed."""
+        self._dying.add(process)
+        process.gone.add_done_callback(lambda _: self._dying.discard(process))

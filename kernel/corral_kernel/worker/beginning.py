@@ -24,7 +24,7 @@ from corral_kernel.worker.startup import begin, finish
 # 5 ms a decode beside a rendering template takes twice its time, at this 0.2 ms more.
 SWITCH_INTERVAL_S = 0.0002
 
-_decode = msgspec.msgpack.Decoder(frames.ToWorker | AnyTask).decode
+_decode = msgspec.msgpack.Decoder(frames.Ping | frames.ToWorker | AnyTask).decode
 
 
 class _Process:
@@ -38,14 +38,17 @@ class _Process:
         self._setup = setup
         self._channel = Channel(begin(setup.parent, setup.descriptor, debug=setup.debug))
         self._plugins = Plugins(setup.only, setup.disabled)
-        self._purpose: queue.SimpleQueue[frames.Load | AnyTask] = queue.SimpleQueue()
+        self._purpose: queue.SimpleQueue[frames.Ping | frames.Load | AnyTask]
+        self._purpose = queue.SimpleQueue()
         self._worker: Worker | None = None
 
     def run(self) -> int:
         """Say hello, wait, and do what it is for; gives an exit status."""
         self._channel.send(frames.Hello(api_version=API_VERSION, pid=os.getpid()))
         self._channel.read_forever(_decode, self._take)
-        match purpose := self._purpose.get():
+        while isinstance(purpose := self._purpose.get(), frames.Ping):
+            self._channel.send(frames.Pong())
+        match purpose:
             case frames.Load():
                 sys.setswitchinterval(SWITCH_INTERVAL_S)
                 self._worker = Worker(self._channel, self._plugins, self._setup)
@@ -55,9 +58,9 @@ class _Process:
             case _:
                 assert_never(purpose)
 
-    def _take(self, message: frames.ToWorker | AnyTask) -> None:
+    def _take(self, message: frames.Ping | frames.ToWorker | AnyTask) -> None:
         """Take a message, on the reader thread."""
-        if isinstance(message, frames.Load | Convert | Quantize):
+        if isinstance(message, frames.Ping | frames.Load | Convert | Quantize):
             self._purpose.put(message)
         else:
             assert self._worker is not None, "jobs come after `Loaded`"

@@ -54,6 +54,50 @@ async def test_a_spare_whose_death_nobody_has_noticed_yet_is_not_taken(
     assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
 
 
+async def test_a_spare_that_is_about_to_end_is_not_taken(
+    start_scheduler: Start, tools: Any
+) -> None:
+    scheduler = start_scheduler()
+    scheduler.start()
+    first = await another(scheduler, tools, None)
+    os.kill(first.pid, signal.SIGSTOP)  # as one that a signal has met, and that has not ended yet
+    acquiring = asyncio.ensure_future(scheduler.acquire(tools.want(), None))
+    await tools.until(lambda: waiting(scheduler) is None)
+    os.kill(first.pid, signal.SIGKILL)
+    lease = await acquiring
+    assert lease._instance.worker.process is not first
+    assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
+
+
+async def test_a_spare_that_hangs_is_not_taken(
+    start_scheduler: Start, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spare, "ANSWER_S", 0.1)
+    scheduler = start_scheduler()
+    scheduler.start()
+    first = await another(scheduler, tools, None)
+    os.kill(first.pid, signal.SIGSTOP)
+    lease = await scheduler.acquire(tools.want(), None)
+    assert lease._instance.worker.process is not first
+    await first.gone
+    assert await tools.text_of(lease.submit(tools.generate("hi"))) == "hi"
+
+
+async def test_who_gives_up_while_a_spare_is_asked_ends_it(
+    start_scheduler: Start, tools: Any
+) -> None:
+    scheduler = start_scheduler()
+    scheduler.start()
+    first = await another(scheduler, tools, None)
+    os.kill(first.pid, signal.SIGSTOP)
+    taking = asyncio.ensure_future(scheduler.spare.take())
+    await tools.until(lambda: waiting(scheduler) is None)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await first.gone
+
+
 async def test_spares_that_keep_dying_are_started_ever_more_rarely(
     start_scheduler: Start, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
