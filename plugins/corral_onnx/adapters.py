@@ -6,6 +6,7 @@ import onnxruntime as ort
 
 from corral_kernel.contracts import FileRef
 from corral_kernel.errors import EngineError, InvalidModelError, UnsupportedError
+from corral_onnx.batched import BatchedModel
 from corral_onnx.native import Native, reason
 
 _KEPT = 8  # adapters that stay loaded unused
@@ -19,7 +20,7 @@ class Adapters:
         declared: Weights that its graph lets be replaced; none: it takes no adapters.
     """
 
-    def __init__(self, native: Native, declared: frozenset[str]) -> None:
+    def __init__(self, native: Native | BatchedModel, declared: frozenset[str]) -> None:
         self._native = native
         self._declared = declared
         self._loaded: list[str] = []  # digests, least lately used first

@@ -34,6 +34,8 @@ class Decoder(Struct, frozen=True):
     num_attention_heads: _Count = 1
     num_key_value_heads: _Count = 1
     pipeline: Any = None
+    session_options: dict[str, Any] = {}
+    run_options: dict[str, Any] = {}
     sliding_window: Any = None
 
 

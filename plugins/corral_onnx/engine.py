@@ -21,11 +21,12 @@ from corral_kernel.errors import (
     OutOfMemoryError,
 )
 from corral_onnx.adapters import Adapters
+from corral_onnx.batched import MOST_TOKENS, BatchedModel, BatchedStrand
 from corral_onnx.native import Native
 from corral_onnx.strands import Lane, Lanes, Scope
 from corral_onnx.tokenizer import OnnxTokenizer
 
-SLICE_TOKENS = 64
+SLICE_TOKENS = MOST_TOKENS
 """Tokens of one call: the library holds the interpreter lock, and may give other numbers for
 other divisions of a prompt, so that it is the same for all."""
 
@@ -49,7 +50,7 @@ class _Run:
 
 
 class OnnxEngine(TokenEngine):
-    """See `TokenEngine`. The library runs one sequence at a time: jobs take turns.
+    """See `TokenEngine`. Jobs on generators take turns, a run each; batched ones go on together.
 
     Args:
         native: Loaded; the engine's from now on.
@@ -61,7 +62,7 @@ class OnnxEngine(TokenEngine):
 
     def __init__(
         self,
-        native: Native,
+        native: Native | BatchedModel,
         tokenizer: OnnxTokenizer,
         lanes: Lanes,
         adapters: Adapters,
@@ -108,10 +109,40 @@ class OnnxEngine(TokenEngine):
         turns = turns + reading if len(turns) < self.info.batch_tokens else ready
         room = self.info.batch_tokens
         out: list[Rows] = []
+        together = self._together(turns[:room])
+        if together:
+            room -= self._go_on(together, out)
+            turns = [run for run in turns if run not in together]
         for run in turns:
             if room > 0:
                 room -= self._feed(run, room, out)
         return out
+
+    def _together(self, turns: Sequence[_Run]) -> dict[_Run, BatchedStrand]:
+        """Those of several jobs whose next tokens can be fed in one run."""
+        found = {
+            run: run.lane.strand
+            for run in turns
+            if isinstance(run.lane.strand, BatchedStrand) and run.lane.pending == 1 and run.writing
+        }
+        return found if len(found) > 1 else {}
+
+    def _go_on(self, together: dict[_Run, BatchedStrand], out: list[Rows]) -> int:
+        assert isinstance(self._native, BatchedModel)
+        for run in together:
+            self._runs[run.id] = self._runs.pop(run.id)
+        try:
+            token_ids = [run.lane.ids[-1] for run in together]
+            rows = self._native.go_on(list(together.values()), token_ids)
+        except EngineError as error:
+            for run in together:
+                run.broken = run.waiting = True
+                out.append(Rows(run.id, 0, error=str(error)))
+            return len(together)
+        for run, row in zip(together, rows, strict=True):
+            run.waiting = True
+            out.append(Rows(run.id, 1, row))
+        return len(together)
 
     def _feed(self, run: _Run, room: int, out: list[Rows]) -> int:
         """Feed a slice of what a run has to feed; its next turn comes after all others'."""
@@ -143,7 +174,7 @@ class OnnxEngine(TokenEngine):
         del draft_ids
         run = self._runs[job_id]
         check_ids(token_ids, self.info.vocab_size)
-        if len(run.lane.ids) + len(token_ids) > run.lane.strand.capacity:
+        if len(run.lane.ids) + len(token_ids) > run.lane.total:
             raise EngineError("a job was given more tokens than it was admitted for")
         run.lane.ids.extend(token_ids)
         run.waiting = False

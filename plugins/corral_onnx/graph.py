@@ -21,12 +21,14 @@ class Graph:
     """Names in a graph.
 
     Attributes:
+        inputs: What a run must give.
         overridable: Initializers that a run may replace; LoRA adapters do.
         operators: Types of the operators that occur.
     """
 
-    overridable: frozenset[str]
-    operators: frozenset[str]
+    inputs: frozenset[str] = frozenset()
+    overridable: frozenset[str] = frozenset()
+    operators: frozenset[str] = frozenset()
 
 
 def read_graph(path: Path) -> Graph:
@@ -49,7 +51,7 @@ def read_graph(path: Path) -> Graph:
                     elif kind == _INPUT:
                         inputs.add(_text(data, begin, end, _INPUT_NAME))
     overridable = inputs & initializers if version >= _OWN_INITIALIZERS else frozenset()
-    return Graph(frozenset(overridable), frozenset(operators))
+    return Graph(frozenset(inputs - initializers), frozenset(overridable), frozenset(operators))
 
 
 def _text(data: mmap.mmap, start: int, stop: int, wanted: int) -> str:

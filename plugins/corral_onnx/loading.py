@@ -9,11 +9,12 @@ from corral_kernel.contracts import EncodeItem, Engine, EngineInfo, LoadRequest
 from corral_kernel.errors import CorralError, EngineError, InvalidModelError, LoadError
 from corral_kernel.foldernames import GENAI_CONFIG, graph_name
 from corral_onnx.adapters import Adapters
+from corral_onnx.batched import BatchedModel, takes_batches
 from corral_onnx.config import GenaiConfig, encoder_limit, scores_pairs
 from corral_onnx.encoder import OnnxEncoder
 from corral_onnx.engine import OnnxEngine
 from corral_onnx.folder import Folder
-from corral_onnx.graph import read_graph
+from corral_onnx.graph import Graph, read_graph
 from corral_onnx.memory import Growth
 from corral_onnx.native import Native
 from corral_onnx.options import OnnxOptions
@@ -62,22 +63,32 @@ def _load_engine(
     # Looked at before the weights: it costs little, and is wrong more often.
     tokenizer = OnnxTokenizer(folder, config.model.vocab_size, bos_id, config.end_ids)
     request.report(0.1)
-    native = Native(folder.path, folder.parts, options.num_thread, genai_names(providers))
+    trained = config.model.context_length
+    context = min(options.num_ctx or _CONTEXT_TOKENS, trained)
+    slots = max(1, request.slots)
+    graph = _graph(folder, config)
+    native: Native | BatchedModel
+    if batched := slots > 1 and not providers and takes_batches(config, graph):
+        path = folder.path / config.model.decoder.filename
+        native = BatchedModel(path, config, options.num_thread, slots, context)
+    else:
+        native = Native(folder.path, folder.parts, options.num_thread, genai_names(providers))
     request.report(0.9)
     width, can_rewind = _try_out(native)
     if width < len(tokenizer.pieces):
         raise InvalidModelError(
             f"the graph gives {width} logits; {GENAI_CONFIG} and the tokenizer speak of more"
         )
-    trained = config.model.context_length
-    context = min(options.num_ctx or _CONTEXT_TOKENS, trained)
-    slots = max(1, request.slots)
-    declared = _declared(folder, config)
     lanes = Lanes(
-        native.strand, context * slots, context, _KEPT_LANES, can_rewind and not config.forgets
+        native.strand,
+        context * slots,
+        context,
+        _KEPT_LANES,
+        can_rewind and not config.forgets,
+        alike=batched,
     )
     info = EngineInfo(
-        capabilities=("completion", *(("adapters",) if declared else ())),
+        capabilities=("completion", *(("adapters",) if graph.overridable else ())),
         vocab_size=width,
         context_tokens=context,
         slots=slots,
@@ -86,10 +97,10 @@ def _load_engine(
         details=_details(options, providers),
         warnings=unfollowed(options),
     )
-    return OnnxEngine(native, tokenizer, lanes, Adapters(native, declared), info)
+    return OnnxEngine(native, tokenizer, lanes, Adapters(native, graph.overridable), info)
 
 
-def _try_out(native: Native) -> tuple[int, bool]:
+def _try_out(native: Native | BatchedModel) -> tuple[int, bool]:
     """Feed a few tokens: damage that loads is found here, not by the first request.
 
     Returns:
@@ -111,16 +122,18 @@ def _try_out(native: Native) -> tuple[int, bool]:
         again = strand.row()
     except EngineError:
         return first.shape[1], False
+    finally:
+        strand.close()
     return first.shape[1], bool(np.allclose(first, again, atol=_ALIKE, equal_nan=True))
 
 
-def _declared(folder: Folder, config: GenaiConfig) -> frozenset[str]:
-    """Weights that adapters may replace."""
+def _graph(folder: Folder, config: GenaiConfig) -> Graph:
+    """What the decoder's graph declares; nothing, if that cannot be read."""
     path = folder.path / config.model.decoder.filename
     try:
-        return read_graph(path).overridable if path.is_file() else frozenset()
+        return read_graph(path) if path.is_file() else Graph()
     except ValueError:
-        return frozenset()  # the library read it nevertheless
+        return Graph()  # the library may read it nevertheless
 
 
 def _load_encoder(

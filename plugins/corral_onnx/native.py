@@ -54,7 +54,7 @@ class Native:
         except Exception as error:
             raise LoadError(f"ONNX Runtime GenAI cannot load the model: {reason(error)}") from error
 
-    def strand(self, capacity: int, adapter: str = "") -> "Strand":
+    def strand(self, capacity: int, adapter: str = "") -> "GeneratorStrand":
         """Allocate a sequence of at most `capacity` positions.
 
         Raises:
@@ -75,7 +75,7 @@ class Native:
             raise EngineError(
                 f"ONNX Runtime GenAI made no sequence of {capacity} tokens: {reason(error)}"
             ) from error
-        return Strand(generator, capacity)
+        return GeneratorStrand(generator, capacity)
 
     def load_adapter(self, path: str, name: str) -> None:
         """Load a `.onnx_adapter` file.
@@ -97,8 +97,8 @@ class Native:
         del self._adapters, self.model
 
 
-class Strand:
-    """One sequence: its generator, and how much of it is fed."""
+class GeneratorStrand:
+    """See `Strand`: its generator, and how much of it is fed."""
 
     def __init__(self, generator: og.Generator, capacity: int) -> None:
         self._generator = generator
@@ -106,11 +106,7 @@ class Strand:
         self.length = 0
 
     def feed(self, token_ids: Sequence[int]) -> None:
-        """Append tokens, which were checked: the library takes some that are none.
-
-        Raises:
-            EngineError: With the library's own reason; the sequence is of no more use.
-        """
+        """See `Strand`: the library takes some tokens that are none."""
         try:
             self._generator.append_tokens(np.array(token_ids, np.int32))
         except Exception as error:
@@ -118,14 +114,7 @@ class Strand:
         self.length += len(token_ids)
 
     def row(self) -> NDArray[np.float32]:
-        """Logits after what was fed last, shape `(1, vocab_size)`; a new array.
-
-        To be asked once after `feed` and never after `rewind`: the library would feed a token of
-        its own then.
-
-        Raises:
-            EngineError: With the library's own reason.
-        """
+        """See `Strand`: asked otherwise, the library would feed a token of its own."""
         try:
             logits: NDArray[np.float32] = self._generator.get_logits()
         except Exception as error:
@@ -133,11 +122,7 @@ class Strand:
         return logits.reshape(-1, logits.shape[-1])[-1:]
 
     def rewind(self, length: int) -> None:
-        """Forget all positions from `length` on.
-
-        Raises:
-            EngineError: If this model cannot go back.
-        """
+        """See `Strand`."""
         if length == self.length:
             return
         try:
@@ -145,6 +130,10 @@ class Strand:
         except Exception as error:
             raise EngineError(f"ONNX Runtime cannot go back: {reason(error)}") from error
         self.length = length
+
+    def close(self) -> None:
+        """See `Strand`."""
+        del self._generator
 
 
 def reason(error: Exception) -> str:

@@ -17,8 +17,16 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _SCORES = ("logits",)
 _POOLED = "sentence_embedding"
 _OUTPUTS = (_POOLED, "last_hidden_state", "token_embeddings")
-_BY_ALL_ROWS = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
+MIXES_ROWS = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
+"""Operators that round all rows of a run by the largest of their numbers."""
 _VECTORS, _ROWS = 2, 3  # dimensions of an output that is pooled, and of one that is not
+
+
+def open_session(
+    path: Path, options: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
+    """Open a graph once: by itself the library prints what failed, and tries it again."""
+    return ort.InferenceSession(os.fspath(path), options, providers, enable_fallback=0)
 
 
 class Session:
@@ -45,8 +53,8 @@ class Session:
         try:
             options = ort.SessionOptions()
             options.intra_op_num_threads = threads
-            self._native = ort.InferenceSession(os.fspath(path), options, list(providers))
-            self.mixes_texts = not _BY_ALL_ROWS.isdisjoint(read_graph(path).operators)
+            self._native = open_session(path, options, list(providers))
+            self.mixes_texts = not MIXES_ROWS.isdisjoint(read_graph(path).operators)
         except Exception as error:
             raise LoadError(f"ONNX Runtime cannot load {path.name}: {reason(error)}") from error
         self._inputs = {i.name: _ELEMENTS.get(i.type) for i in self._native.get_inputs()}

@@ -1,16 +1,56 @@
 """Which sequences there are: those of running jobs, and finished ones that are kept.
 
-The library allocates a sequence's keys and values when it is made, for all the positions that it
+GenAI allocates a sequence's keys and values when it is made, for all the positions that it
 may ever have, and clears them: a tenth of a second for 4,096 positions of a small model. So a kept
 sequence is of use twice: by the beginning that it shares with a new prompt, and by its memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from corral_kernel.errors import EngineError, OutOfMemoryError
-from corral_onnx.native import Strand
+
+
+class Strand(Protocol):
+    """One sequence.
+
+    Attributes:
+        capacity: Positions that it can have.
+        length: Positions that are fed.
+    """
+
+    capacity: int
+    length: int
+
+    def feed(self, token_ids: Sequence[int]) -> None:
+        """Append tokens, which were checked.
+
+        Raises:
+            EngineError: With the library's own reason; the sequence is of no more use.
+        """
+
+    def row(self) -> NDArray[np.float32]:
+        """Logits after what was fed last, shape `(1, vocab_size)`; a new array.
+
+        To be asked once after `feed` and never after `rewind`.
+
+        Raises:
+            EngineError: With the library's own reason.
+        """
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions from `length` on.
+
+        Raises:
+            EngineError: If this model cannot go back.
+        """
+
+    def close(self) -> None:
+        """Free it."""
 
 
 class Scope(NamedTuple):
@@ -28,11 +68,13 @@ class Lane:
         strand: The library's sequence; `strand.length` positions of it are fed.
         scope: See `Scope`.
         ids: Token ids; grows while a job runs on it.
+        total: Positions that its job may come to.
     """
 
     strand: Strand
     scope: Scope
     ids: list[int]
+    total: int = 0
 
     @property
     def pending(self) -> int:
@@ -50,6 +92,7 @@ class Lanes:
         longest: That one lane may have.
         kept_limit: Lanes that are kept beside those that run.
         can_rewind: Whether sequences can go back.
+        alike: Every lane has `longest` positions.
     """
 
     make: Callable[[int, str], Strand]
@@ -57,6 +100,7 @@ class Lanes:
     longest: int
     kept_limit: int
     can_rewind: bool
+    alike: bool = False
     _running: list[Lane] = field(default_factory=list)
     _kept: list[Lane] = field(default_factory=list)  # least recently used first
 
@@ -75,9 +119,11 @@ class Lanes:
             return None
         lane = self._take_over(scope, ids, total, free) or self._recycle(scope, ids, total)
         if lane is None:
-            capacity = self._capacity(scope, ids, total, free)
+            wanted = self._capacity(scope, ids, total, free)
+            capacity = self.longest if self.alike else wanted
             self._evict(free - capacity)
             lane = Lane(self._made(capacity, scope.adapter), scope, ids)
+        lane.total = total
         self._running.append(lane)
         return lane
 
@@ -87,7 +133,7 @@ class Lanes:
         except OutOfMemoryError:
             if not self._kept:
                 raise
-            self._kept.clear()
+            self._drop(self._kept)
             return self.make(capacity, adapter)
 
     def _take_over(self, scope: Scope, ids: list[int], total: int, free: int) -> Lane | None:
@@ -124,7 +170,8 @@ class Lanes:
             lane.strand.rewind(length)
         except EngineError:
             self.can_rewind = False  # a model of another kind than its trial showed
-            self._kept.clear()
+            self._drop(self._kept)
+            lane.strand.close()
             return None
         lane.ids = ids
         return lane
@@ -139,7 +186,7 @@ class Lanes:
         for kept in self._kept:
             # Its capacity is too small, else it would have been taken over.
             if kept.scope == scope and 2 * _alike(kept, ids) >= kept.strand.length:
-                self._kept.remove(kept)
+                self._drop((kept,))
                 return min(2 * total, self.longest, free)
         return total
 
@@ -149,7 +196,12 @@ class Lanes:
             len(self._kept) > self.kept_limit
             or sum(lane.strand.capacity for lane in self._kept) > room
         ):
-            del self._kept[0]
+            self._drop(self._kept[:1])
+
+    def _drop(self, kept: Iterable[Lane]) -> None:
+        for lane in list(kept):
+            self._kept.remove(lane)
+            lane.strand.close()
 
     def close(self, lane: Lane, *, keep: bool = True) -> None:
         """End a job's lane; what it was fed stays cached if it is to be kept."""
@@ -159,18 +211,21 @@ class Lanes:
             self._kept.append(lane)
             running = sum(lane.strand.capacity for lane in self._running)
             self._evict(self.positions - running)
+        else:
+            lane.strand.close()
 
     def forget(self, adapter: str) -> bool:
         """Drop kept lanes with an adapter; False: a running one has it, so they stay."""
         if any(lane.scope.adapter == adapter for lane in self._running):
             return False
-        self._kept = [lane for lane in self._kept if lane.scope.adapter != adapter]
+        self._drop(lane for lane in self._kept if lane.scope.adapter == adapter)
         return True
 
     def clear(self) -> None:
         """Free all."""
-        self._kept.clear()
-        self._running.clear()
+        self._drop(self._kept)
+        while self._running:
+            self._running.pop().strand.close()
 
 
 def _alike(lane: Lane, ids: list[int]) -> int:

@@ -62,6 +62,20 @@ def make_request(folder: Path, slots: int = 1, **options: Any) -> LoadRequest:
     )
 
 
+@pytest.fixture
+def generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every model run by generators, one sequence at a time."""
+    monkeypatch.setattr("corral_onnx.loading.takes_batches", lambda _config, _graph: False)
+
+
+@pytest.fixture(params=["batched", "generators"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Both ways to run several jobs."""
+    if request.param == "generators":
+        request.getfixturevalue("generators")
+    return str(request.param)
+
+
 class Greedy:
     """A loop like the worker's, that always takes the likeliest token.
 

@@ -29,7 +29,8 @@ SLICE = 64
 
 
 @pytest.fixture
-def loop(greedy: Loop, tiny_chat_onnx: Path) -> Any:
+def loop(way: str, greedy: Loop, tiny_chat_onnx: Path) -> Any:
+    assert way
     return greedy(tiny_chat_onnx, slots=4, num_ctx=256)
 
 
@@ -205,7 +206,9 @@ def test_no_more_is_taken_than_was_asked_for(loop: Any) -> None:
     loop.release(job.id)
 
 
-def test_what_the_library_refuses_ends_one_job_alone(loop: Any) -> None:
+@pytest.mark.usefixtures("generators")
+def test_what_the_library_refuses_ends_one_job_alone(greedy: Loop, tiny_chat_onnx: Path) -> None:
+    loop = greedy(tiny_chat_onnx, slots=4, num_ctx=256)
     other = loop.job(CHAT.format("capital of Italy?"))
     broken = loop.job("abc", tokens=5)
     loop.admit(other)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from corral_kernel.errors import OutOfMemoryError
-from corral_onnx.native import Strand
+from corral_onnx.strands import Strand
 
 Loop = Callable[..., Any]
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -16,7 +16,13 @@ END = "<|im_end|>"
 
 
 @pytest.fixture
-def loop(greedy: Loop, tiny_chat_onnx: Path) -> Any:
+def loop(way: str, greedy: Loop, tiny_chat_onnx: Path) -> Any:
+    assert way
+    return greedy(tiny_chat_onnx, slots=2, num_ctx=256)
+
+
+@pytest.fixture
+def generated(generators: None, greedy: Loop, tiny_chat_onnx: Path) -> Any:
     return greedy(tiny_chat_onnx, slots=2, num_ctx=256)
 
 
@@ -94,28 +100,28 @@ def test_a_little_in_common_does_not_cost_a_long_text(loop: Any) -> None:
     assert cached(loop, "ab" + "c" * 120) == 121
 
 
-def test_a_job_gets_the_memory_that_it_asks_for_and_no_more(loop: Any) -> None:
+def test_a_job_gets_the_memory_that_it_asks_for_and_no_more(generated: Any) -> None:
     made: list[Strand] = []
-    make = loop.engine._lanes.make
-    loop.engine._lanes.make = lambda capacity, adapter: (
+    make = generated.engine._lanes.make
+    generated.engine._lanes.make = lambda capacity, adapter: (
         made.append(make(capacity, adapter)) or made[-1]
     )
     for prompt, tokens in (("a" * 10, 5), ("b" * 100, 156), ("c" * 30, 1)):
-        loop.run(loop.job(prompt, tokens, cache_scope=prompt))
+        generated.run(generated.job(prompt, tokens, cache_scope=prompt))
     assert [strand.capacity for strand in made] == [15, 256, 31]
 
 
-def test_a_text_that_outgrows_its_memory_gets_at_most_twice_what_it_needs(loop: Any) -> None:
+def test_a_text_that_outgrows_its_memory_gets_at_most_twice_what_it_needs(generated: Any) -> None:
     made: list[int] = []
-    make = loop.engine._lanes.make
-    loop.engine._lanes.make = lambda capacity, adapter: (
+    make = generated.engine._lanes.make
+    generated.engine._lanes.make = lambda capacity, adapter: (
         made.append(capacity) or make(capacity, adapter)
     )
     for length in range(20, 240, 20):
-        loop.run(loop.job("x" * length, 4))
+        generated.run(generated.job("x" * length, 4))
     # The first exactly prompt + max_tokens; each later one twice that, never over num_ctx.
     assert made == [24, 2 * 44, 2 * 104, 256]
-    assert len(capacities(loop)) == 1
+    assert len(capacities(generated)) == 1
 
 
 def test_lanes_never_have_more_than_the_slots_contexts(loop: Any) -> None:
@@ -145,21 +151,21 @@ def test_a_model_that_cannot_go_back_keeps_nothing(loop: Any) -> None:
     assert capacities(loop) == []
 
 
-def test_what_is_kept_makes_room_where_memory_is_short(loop: Any) -> None:
-    make, sizes = loop.engine._lanes.make, []
+def test_what_is_kept_makes_room_where_memory_is_short(generated: Any) -> None:
+    make, sizes = generated.engine._lanes.make, []
 
     def scarce(capacity: int, adapter: str) -> Strand:
         sizes.append(capacity)
-        if capacities(loop):
+        if capacities(generated):
             raise OutOfMemoryError("there is not enough memory")
         return make(capacity, adapter)
 
-    loop.run(loop.job("a" * 50, 5))
-    loop.engine._lanes.make = scarce
-    loop.run(loop.job("b" * 50, 5))
+    generated.run(generated.job("a" * 50, 5))
+    generated.engine._lanes.make = scarce
+    generated.run(generated.job("b" * 50, 5))
     assert sizes == [55, 55]
-    running = loop.job("c" * 20, 5)
-    assert loop.admit(running)
+    running = generated.job("c" * 20, 5)
+    assert generated.admit(running)
     with pytest.raises(OutOfMemoryError):
-        loop.admit(loop.job("d" * 100, 5))
-    loop.run()
+        generated.admit(generated.job("d" * 100, 5))
+    generated.run()
