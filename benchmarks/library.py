@@ -9,7 +9,8 @@
 - `header`: reading the head of a file.
 - `show`: `POST /api/show`, warm, of the model and of one with a large vocabulary.
 
-Each round does both sides one right after the other; the median of the rounds' ratios counts.
+Each round does both sides one after the other, with a rest between; the median of the rounds'
+ratios counts.
 """
 
 import argparse
