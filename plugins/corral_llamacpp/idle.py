@@ -120,9 +120,14 @@ class IdleSequences:
                 self._parking.add(Parked(scope, keys, self._cells.save(sequence)))
                 self.forget(sequence)
 
+    @property
+    def any_parked(self) -> bool:
+        """Whether anything could be copied back."""
+        return self._parking is not None and len(self._parking) > 0
+
     def parked(self, scope: Hashable, keys: list[Key], known: int) -> tuple[Parked, int] | None:
         """See `Parking.find`."""
-        return self._parking.find(scope, keys, known) if self._parking else None
+        return None if self._parking is None else self._parking.find(scope, keys, known)
 
     def unpark(self, entry: Parked, length: int) -> None:
         """Cache the first positions of what is parked. There must be room for all of it."""

@@ -39,6 +39,10 @@ class Parking:
         self._limit = limit
         self._entries: list[Parked] = []
 
+    def __len__(self) -> int:
+        """How many sequences are parked."""
+        return len(self._entries)
+
     def takes(self, size: int) -> bool:
         """Whether a state of so many bytes may be parked."""
         return size <= min(_LARGEST, self._limit)

@@ -110,6 +110,8 @@ class SharedMemory:
 
     def _fetch(self, scope: Hashable, keys: list[Key], total: int) -> None:
         """Have what is parked copied back, if a prompt begins with more of it than cells hold."""
+        if not self._idle.any_parked:
+            return
         _, known, _ = self._find(self._tree.root(scope), keys)
         found = self._idle.parked(scope, keys, known)
         if found is not None:

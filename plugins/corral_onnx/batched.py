@@ -68,7 +68,9 @@ class _Run:
     """How so many neighbouring rows are fed so many tokens.
 
     Attributes:
+        binding: ONNX Runtime's, with everything bound but the mask.
         ids: Shape `(rows, tokens)`.
+        positions: Of the same shape.
         logits: Shape `(rows, tokens, vocab_size)`.
     """
 
@@ -146,7 +148,8 @@ class BatchedModel:
         Raises:
             OutOfMemoryError: If no row is free, or rows are shorter.
         """
-        if None not in self._owners or capacity > self.positions or adapter:
+        assert not adapter, "a graph that takes adapters takes no batches"
+        if None not in self._owners or capacity > self.positions:
             raise OutOfMemoryError(f"there is no room for a sequence of {capacity} tokens")
         row = self._owners.index(None)
         self._owners[row] = made = BatchedStrand(self, row)

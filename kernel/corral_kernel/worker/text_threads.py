@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 THREADS = 2
-LONG_S = 0.05
+LONG_S = 0.05 if sys.platform == "linux" else float("inf")
 """A task that takes longer goes on at a lower priority, where threads have one of their own."""
 NICENESS = 10
 GRACE_S = 1.0
@@ -181,9 +181,8 @@ class TextThreads:
     @staticmethod
     def _slow_down(slot: _Slot) -> None:
         slot.slowed = True
-        if sys.platform == "linux":  # elsewhere threads have no priority of their own
-            now = os.getpriority(os.PRIO_PROCESS, slot.native_id)
-            os.setpriority(os.PRIO_PROCESS, slot.native_id, now + NICENESS)
+        now = os.getpriority(os.PRIO_PROCESS, slot.native_id)
+        os.setpriority(os.PRIO_PROCESS, slot.native_id, now + NICENESS)
 
     @staticmethod
     def _overdue(slot: _Slot) -> None:
